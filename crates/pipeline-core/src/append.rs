@@ -1,0 +1,310 @@
+//! A file of lines that only grows, and whose last line is whole whenever it is opened.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+
+/// How far back one look for the start of the last line reaches.
+const LOOK_BACK: u64 = 64 * 1024;
+
+/// An append-only file of lines.
+#[derive(Debug)]
+pub(crate) struct AppendFile {
+    file: Arc<File>,
+    path: PathBuf,
+    /// The length up to which everything is whole lines.
+    length: u64,
+}
+
+/// What was done to the end of a file that a crash had left torn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Repair {
+    None,
+    /// The last row was whole and only lacked its newline.
+    NewlineAdded,
+    /// So many bytes of a torn or NUL-filled last line were cut off.
+    Cut(u64),
+}
+
+impl AppendFile {
+    /// Opens or makes the file and repairs its end.
+    pub(crate) fn open(path: PathBuf) -> Result<(AppendFile, Repair), Error> {
+        if let Ok(facts) = std::fs::symlink_metadata(&path)
+            && !facts.is_file()
+        {
+            return Err(Error::usage(format!(
+                "{} is not a regular file; move it away",
+                path.display()
+            )));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::io("could not open", &path))?;
+        let length = file
+            .metadata()
+            .map_err(Error::io("could not read", &path))?
+            .len();
+        let mut this = AppendFile {
+            file: Arc::new(file),
+            path,
+            length,
+        };
+        let repair = this.repair()?;
+        Ok((this, repair))
+    }
+
+    fn repair(&mut self) -> Result<Repair, Error> {
+        let whole = self
+            .end_of_last_line(self.length)
+            .map_err(Error::io("could not read", &self.path))?;
+        let mut keep = whole;
+        if whole < self.length {
+            let mut tail = vec![0; usize::try_from(self.length - whole).unwrap_or(usize::MAX)];
+            self.file
+                .read_exact_at(&mut tail, whole)
+                .map_err(Error::io("could not read", &self.path))?;
+            if tail.starts_with(b"{")
+                && serde_json::from_slice::<serde::de::IgnoredAny>(&tail).is_ok()
+            {
+                self.append(b"\n")
+                    .map_err(Error::io("could not write", &self.path))?;
+                return Ok(Repair::NewlineAdded);
+            }
+        } else if whole > 0 {
+            // A power loss can leave a last line of NULs that even has its newline.
+            let start = self
+                .end_of_last_line(whole - 1)
+                .map_err(Error::io("could not read", &self.path))?;
+            let mut first = [0];
+            self.file
+                .read_exact_at(&mut first, start)
+                .map_err(Error::io("could not read", &self.path))?;
+            if first == [0] {
+                keep = start;
+            }
+        }
+        if keep == self.length {
+            return Ok(Repair::None);
+        }
+        let cut = self.length - keep;
+        self.file
+            .set_len(keep)
+            .map_err(Error::io("could not repair", &self.path))?;
+        self.length = keep;
+        Ok(Repair::Cut(cut))
+    }
+
+    /// The offset after the last `\n` before `end`; 0 where there is none.
+    fn end_of_last_line(&self, end: u64) -> io::Result<u64> {
+        let mut end = end;
+        let mut block = vec![0; LOOK_BACK as usize];
+        while end > 0 {
+            let start = end.saturating_sub(LOOK_BACK);
+            let piece = &mut block[..(end - start) as usize];
+            self.file.read_exact_at(piece, start)?;
+            if let Some(at) = memchr::memrchr(b'\n', piece) {
+                return Ok(start + at as u64 + 1);
+            }
+            end = start;
+        }
+        Ok(0)
+    }
+
+    /// Appends whole lines. Where that fails, the file is cut back to the last whole line.
+    pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let written = (&*self.file).write_all(lines);
+        match written {
+            Ok(()) => {
+                self.length += lines.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // If this fails too, the next opening repairs the end.
+                if let Err(cut) = self.file.set_len(self.length) {
+                    tracing::error!(file = %self.path.display(), error = %cut, "could not cut back to the last whole line");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes everything that was appended durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A second handle, to read or sync while the first one writes.
+    pub(crate) fn handle(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+}
+
+/// Calls `each` with number (from 1), offset and text of every line, without its newline. What a crash
+/// left of a last line is no line.
+pub(crate) fn each_line(
+    path: &Path,
+    mut each: impl FnMut(u64, u64, &str) -> Result<(), String>,
+) -> Result<(), Error> {
+    use std::io::BufRead;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("could not read", path)(error)),
+    };
+    let mut reader = io::BufReader::with_capacity(256 * 1024, file);
+    let mut line = Vec::new();
+    let (mut number, mut offset) = (0, 0);
+    loop {
+        line.clear();
+        let length = reader
+            .read_until(b'\n', &mut line)
+            .map_err(Error::io("could not read", path))?;
+        if length == 0 {
+            return Ok(());
+        }
+        let torn = !line.ends_with(b"\n")
+            && serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_err();
+        if torn {
+            return Ok(());
+        }
+        number += 1;
+        let judged = std::str::from_utf8(&line)
+            .map_err(|error| format!("is no UTF-8 text from byte {} on", error.valid_up_to() + 1))
+            .and_then(|text| each(number, offset, text.trim_ascii_end()));
+        if let Err(what) = judged {
+            return Err(ErrorKind::Damaged {
+                path: path.to_owned(),
+                line: number,
+                what,
+            }
+            .into());
+        }
+        offset += length as u64;
+    }
+}
+
+/// Replaces a file as a whole: whoever reads it sees the old one or the new one, also after a crash.
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.new"));
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(contents)?;
+        file.sync_data()?;
+        std::fs::rename(&beside, path)?;
+        sync_folder(path.parent().unwrap_or(Path::new(".")))
+    };
+    write().map_err(Error::io("could not write", path))
+}
+
+/// Makes creations and renames in a folder durable.
+pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    })?
+    .sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(contents: &[u8]) -> (Repair, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl");
+        std::fs::write(&path, contents).unwrap();
+        let (mut file, repair) = AppendFile::open(path.clone()).unwrap();
+        file.append(b"{\"new\":1}\n").unwrap();
+        (repair, std::fs::read(&path).unwrap())
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_keeps_its_whole_lines_and_grows_clean() {
+        let whole = b"{\"a\":1}\n{\"b\":\"\xc3\xa9\"}\n".to_vec();
+        for cut in 0..=whole.len() {
+            let (_, after) = opened(&whole[..cut]);
+            let lines: Vec<&[u8]> = after.split_inclusive(|byte| *byte == b'\n').collect();
+            // A last row that only lacks its newline is kept; any other torn end is not.
+            let kept = [(7, 1), (18, 2)]
+                .iter()
+                .filter(|(end, _)| cut >= *end)
+                .count();
+            assert_eq!(
+                lines.len(),
+                kept + 1,
+                "cut at {cut}: {:?}",
+                String::from_utf8_lossy(&after)
+            );
+            assert_eq!(lines[kept], b"{\"new\":1}\n");
+            for line in lines {
+                serde_json::from_slice::<serde_json::Value>(line).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn nuls_at_the_end_are_cut() {
+        assert_eq!(
+            opened(b"{}\n\0\0\0"),
+            (Repair::Cut(3), b"{}\n{\"new\":1}\n".to_vec())
+        );
+        assert_eq!(
+            opened(b"{}\n\0\0\n"),
+            (Repair::Cut(3), b"{}\n{\"new\":1}\n".to_vec())
+        );
+        assert_eq!(opened(b"{}\n").0, Repair::None);
+        assert_eq!(opened(b"{}").0, Repair::NewlineAdded);
+    }
+
+    #[test]
+    fn a_last_line_longer_than_one_look_back_is_found() {
+        let mut long = vec![b'x'; 3 * LOOK_BACK as usize];
+        assert_eq!(opened(&long).0, Repair::Cut(long.len() as u64));
+        long.splice(0..0, *b"{}\n");
+        assert_eq!(opened(&long).1, b"{}\n{\"new\":1}\n");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result.jsonl");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let error = AppendFile::open(path).unwrap_err();
+        assert!(
+            error.to_string().contains("is not a regular file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn replacing_leaves_the_old_file_or_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.json");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,246 @@
+//! What a run folder already holds: finished rows, failed rows, answers that nobody has judged yet.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::append::each_line;
+use crate::error::{Error, ErrorKind};
+use crate::identity::Finished;
+use crate::journal;
+use crate::row::{Content, RowId};
+
+/// The state of a run folder when a command begins.
+#[derive(Default)]
+pub(crate) struct Before {
+    pub(crate) finished: Finished,
+    /// The answers that were judged for each row that failed.
+    pub(crate) failed: HashMap<RowId, Vec<u64>>,
+    /// Answers that no line rests on yet, and where they stand in the journal; sorted by row, oldest first.
+    pub(crate) unjudged: Vec<(RowId, u64)>,
+    pub(crate) next_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct ResultHead {
+    id: RowId,
+}
+
+#[derive(Deserialize)]
+struct FailureHead {
+    id: RowId,
+    answers: Vec<u64>,
+}
+
+impl Before {
+    /// Reads the files of a run folder. Their ends must have been repaired before.
+    pub(crate) fn load(dir: &Path) -> Result<Before, Error> {
+        let result = dir.join("result.jsonl");
+        let mut ids = Vec::new();
+        each_line(&result, |_, _, line| {
+            let head: ResultHead = serde_json::from_str(line)
+                .map_err(|error| format!("is no line of a dataset: {error}"))?;
+            ids.push(head.id);
+            Ok(())
+        })?;
+        let (finished, doubled) = Finished::new(ids);
+        if let Some(id) = doubled {
+            return Err(doubled_row(&result, id));
+        }
+
+        let mut failed = HashMap::new();
+        each_line(&dir.join("failures.jsonl"), |_, _, line| {
+            let head: FailureHead = serde_json::from_str(line)
+                .map_err(|error| format!("is no line of failures: {error}"))?;
+            failed.insert(head.id, head.answers);
+            Ok(())
+        })?;
+        failed.retain(|id, _| !finished.contains(*id));
+
+        let judged: HashSet<u64> = failed.values().flatten().copied().collect();
+        let mut unjudged = Vec::new();
+        let mut next_seq = 1;
+        each_line(&dir.join("journal.jsonl"), |_, offset, line| {
+            let head = journal::head(line)?;
+            next_seq = next_seq.max(head.seq + 1);
+            if !judged.contains(&head.seq) && !finished.contains(head.row) {
+                unjudged.push((head.row, offset));
+            }
+            Ok(())
+        })?;
+        unjudged.sort_unstable();
+        Ok(Before {
+            finished,
+            failed,
+            unjudged,
+            next_seq,
+        })
+    }
+
+    /// Where the answers of a row that nobody has judged stand in the journal, oldest first.
+    pub(crate) fn unjudged_of(&self, id: RowId) -> impl Iterator<Item = u64> + '_ {
+        let from = self.unjudged.partition_point(|(row, _)| *row < id);
+        self.unjudged[from..]
+            .iter()
+            .take_while(move |(row, _)| *row == id)
+            .map(|(_, offset)| *offset)
+    }
+}
+
+fn doubled_row(path: &Path, id: RowId) -> Error {
+    let mut seen = 0_u32;
+    let found = each_line(path, |_, _, line| {
+        let head: ResultHead = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        seen += u32::from(head.id == id);
+        if seen == 2 {
+            Err(format!(
+                "the row {id} stands here for the second time; take one of the two lines out"
+            ))
+        } else {
+            Ok(())
+        }
+    });
+    match found {
+        Err(error) => error,
+        Ok(()) => ErrorKind::Damaged {
+            path: path.to_owned(),
+            line: 0,
+            what: format!("the row {id} stands twice"),
+        }
+        .into(),
+    }
+}
+
+/// What finished rows say that the input does not have under their own number: an equal row of the
+/// input may stand for each of them.
+pub(crate) fn spares(
+    dir: &Path,
+    finished: &Finished,
+) -> Result<HashMap<Content, Vec<RowId>>, Error> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        id: RowId,
+        #[serde(borrow)]
+        input: &'a RawValue,
+    }
+    let mut spares: HashMap<Content, Vec<RowId>> = HashMap::new();
+    let mut scratch = Vec::new();
+    each_line(&dir.join("result.jsonl"), |_, _, line| {
+        let head: ResultHead = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if !finished.is_met(head.id) {
+            let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+            let content =
+                Content::of(line.input.get(), &mut scratch).map_err(|error| error.to_string())?;
+            spares.entry(content).or_default().push(line.id);
+        }
+        Ok(())
+    })?;
+    Ok(spares)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn id(byte: u8) -> RowId {
+        RowId([byte; 16])
+    }
+
+    fn answer(seq: u64, row: RowId) -> String {
+        format!(
+            "{{\"v\":1,\"seq\":{seq},\"row\":\"{row}\",\"key\":\"k\",\"step\":\"ask\",\"body\":{{}}}}\n"
+        )
+    }
+
+    #[test]
+    fn an_answer_is_unjudged_until_a_line_rests_on_it() {
+        let dir = folder(&[
+            (
+                "result.jsonl",
+                &format!("{{\"id\":\"{}\",\"input\":{{}}}}\n", id(1)),
+            ),
+            (
+                "failures.jsonl",
+                &format!(
+                    "{{\"id\":\"{}\",\"answers\":[1]}}\n{{\"id\":\"{}\",\"answers\":[2]}}\n{{\"id\":\"{}\",\"answers\":[2,3]}}\n",
+                    id(1),
+                    id(2),
+                    id(2)
+                ),
+            ),
+            (
+                "journal.jsonl",
+                &[
+                    answer(1, id(1)),
+                    answer(2, id(2)),
+                    answer(3, id(2)),
+                    answer(4, id(2)),
+                    answer(9, id(3)),
+                ]
+                .concat(),
+            ),
+        ]);
+        let before = Before::load(dir.path()).unwrap();
+        assert_eq!(before.finished.len(), 1);
+        assert_eq!(before.failed, HashMap::from([(id(2), vec![2, 3])]));
+        assert_eq!(before.next_seq, 10);
+        assert_eq!(before.unjudged_of(id(2)).count(), 1);
+        assert_eq!(before.unjudged_of(id(3)).count(), 1);
+        assert_eq!(before.unjudged_of(id(1)).count(), 0);
+    }
+
+    #[test]
+    fn an_empty_folder_holds_nothing() {
+        let dir = folder(&[]);
+        let before = Before::load(dir.path()).unwrap();
+        assert_eq!(
+            (
+                before.finished.len(),
+                before.unjudged.len(),
+                before.next_seq
+            ),
+            (0, 0, 1)
+        );
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_named_by_its_line() {
+        let good = format!("{{\"id\":\"{}\"}}\n", id(1));
+        for (bad, what) in [
+            ("{\"id\":\n", "is no line of a dataset"),
+            ("\0\0\0\n", "is no line of a dataset"),
+            (good.as_str(), "for the second time"),
+        ] {
+            let dir = folder(&[(
+                "result.jsonl",
+                &format!("{good}{bad}{}", good.replace("01", "02")),
+            )]);
+            let error = Before::load(dir.path()).err().unwrap().to_string();
+            assert!(
+                error.contains("result.jsonl:2: ") && error.contains(what),
+                "{error}"
+            );
+        }
+        let dir = folder(&[(
+            "journal.jsonl",
+            &answer(1, id(1)).replace("\"v\":1", "\"v\":2"),
+        )]);
+        assert!(
+            Before::load(dir.path())
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("has version 2")
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! Which of several equal rows a row is, and which rows are finished, in a few bytes a row.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::row::{Content, RowId};
+
+/// A hash of a hash would be work for nothing.
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        // The table takes its slot from the low bits and its tag from the high ones; ids are even in both.
+        self.0 = value;
+    }
+}
+
+pub(crate) type ShortSet = HashSet<u64, BuildHasherDefault<AsItIs>>;
+
+/// Numbers equal rows 0, 1, 2 ... in the order in which they come.
+pub(crate) struct Occurrences {
+    known: Known,
+    /// How often each content that may come twice came so far.
+    counts: HashMap<Content, u64>,
+}
+
+enum Known {
+    /// The contents that come more than once, found by a first pass over the input.
+    Repeated(ShortSet),
+    /// Nobody knows what will come: everything seen so far. In parts, because a table that grows holds
+    /// two of itself for a moment.
+    Seen(Vec<ShortSet>),
+}
+
+const PARTS: usize = 256;
+
+impl Occurrences {
+    /// For an input that was read before.
+    pub(crate) fn after_a_pass(repeated: ShortSet) -> Occurrences {
+        Occurrences {
+            known: Known::Repeated(repeated),
+            counts: HashMap::new(),
+        }
+    }
+
+    /// For an input that is read once only.
+    pub(crate) fn of_a_stream() -> Occurrences {
+        Occurrences {
+            known: Known::Seen(vec![ShortSet::default(); PARTS]),
+            counts: HashMap::new(),
+        }
+    }
+
+    /// The number of this row among those that say the same.
+    pub(crate) fn next(&mut self, content: Content) -> u64 {
+        let short = content.id(0).short();
+        let (may_repeat, first) = match &mut self.known {
+            Known::Repeated(repeated) => (repeated.contains(&short), 0),
+            Known::Seen(parts) => (!parts[(short >> 56) as usize].insert(short), 1),
+        };
+        if !may_repeat {
+            return 0;
+        }
+        let count = self.counts.entry(content).or_insert(first);
+        *count += 1;
+        *count - 1
+    }
+
+    /// Whether any content came a second time.
+    pub(crate) fn any_repeated(&self) -> bool {
+        self.counts.values().any(|count| *count > 1)
+    }
+}
+
+/// The short ids of all rows, gathered by a first pass: 8 bytes a row.
+#[derive(Default)]
+pub(crate) struct Shorts(Vec<u64>);
+
+impl Shorts {
+    pub(crate) fn push(&mut self, content: Content) {
+        self.0.push(content.id(0).short());
+    }
+
+    /// The contents that come more than once, and how many of `finished` the input has as the first of
+    /// their kind.
+    pub(crate) fn conclude(mut self, finished: &Finished) -> (ShortSet, u64) {
+        self.0.sort_unstable();
+        let repeated = self
+            .0
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1])
+            .map(|pair| pair[0])
+            .collect();
+        let mut rest = self.0.as_slice();
+        let mut known = 0;
+        for id in &finished.ids {
+            let short = id.short();
+            rest = &rest[rest.partition_point(|other| *other < short)..];
+            known += u64::from(rest.first() == Some(&short));
+        }
+        (repeated, known)
+    }
+}
+
+/// The rows that are in the dataset: 16 bytes a row, and a bit for whether the input has it.
+#[derive(Default)]
+pub(crate) struct Finished {
+    ids: Vec<RowId>,
+    met: Vec<u64>,
+    met_count: u64,
+}
+
+impl Finished {
+    /// Takes the ids in any order; gives back one that stands twice, if any does.
+    pub(crate) fn new(mut ids: Vec<RowId>) -> (Finished, Option<RowId>) {
+        ids.sort_unstable();
+        let doubled = ids
+            .windows(2)
+            .find(|pair| pair[0] == pair[1])
+            .map(|pair| pair[0]);
+        let met = vec![0; ids.len().div_ceil(64)];
+        (
+            Finished {
+                ids,
+                met,
+                met_count: 0,
+            },
+            doubled,
+        )
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    pub(crate) fn contains(&self, id: RowId) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
+    /// Notes that the input has this row; false where the row is not finished.
+    pub(crate) fn meet(&mut self, id: RowId) -> bool {
+        let Ok(at) = self.ids.binary_search(&id) else {
+            return false;
+        };
+        let bit = 1 << (at % 64);
+        if self.met[at / 64] & bit == 0 {
+            self.met[at / 64] |= bit;
+            self.met_count += 1;
+        }
+        true
+    }
+
+    /// How many the input was not seen to have.
+    pub(crate) fn not_met(&self) -> u64 {
+        self.len() - self.met_count
+    }
+
+    pub(crate) fn is_met(&self, id: RowId) -> bool {
+        self.ids
+            .binary_search(&id)
+            .is_ok_and(|at| self.met[at / 64] & (1 << (at % 64)) != 0)
+    }
+
+    pub(crate) fn forget_met(&mut self) {
+        self.met.fill(0);
+        self.met_count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents() -> [Content; 3] {
+        ["a", "b", "c"].map(|text| Content::of_bytes(text.as_bytes()))
+    }
+
+    #[test]
+    fn equal_rows_are_numbered_in_order_with_and_without_a_first_pass() {
+        let [a, b, c] = contents();
+        let rows = [a, b, a, c, a, b];
+        let mut shorts = Shorts::default();
+        rows.iter().for_each(|row| shorts.push(*row));
+        let (repeated, _) = shorts.conclude(&Finished::default());
+        assert_eq!(repeated.len(), 2);
+        for mut occurrences in [
+            Occurrences::after_a_pass(repeated),
+            Occurrences::of_a_stream(),
+        ] {
+            let numbers: Vec<u64> = rows.iter().map(|row| occurrences.next(*row)).collect();
+            assert_eq!(numbers, [0, 0, 1, 0, 2, 1]);
+            assert!(occurrences.any_repeated());
+        }
+    }
+
+    #[test]
+    fn a_first_pass_counts_the_finished_rows_that_the_input_still_has() {
+        let [a, b, c] = contents();
+        let (finished, doubled) = Finished::new(vec![c.id(0), a.id(0), b.id(1)]);
+        assert_eq!(doubled, None);
+        let mut shorts = Shorts::default();
+        [b, a].iter().for_each(|row| shorts.push(*row));
+        assert_eq!(shorts.conclude(&finished).1, 1);
+    }
+
+    #[test]
+    fn finished_rows_are_met_once_each() {
+        let [a, b, c] = contents();
+        let (mut finished, _) = Finished::new(vec![a.id(0), b.id(0)]);
+        assert!(finished.meet(a.id(0)) && finished.meet(a.id(0)) && !finished.meet(c.id(0)));
+        assert_eq!((finished.len(), finished.not_met()), (2, 1));
+        assert!(finished.is_met(a.id(0)) && !finished.is_met(b.id(0)) && !finished.is_met(c.id(0)));
+        assert_eq!(
+            Finished::new(vec![a.id(0), b.id(0), a.id(0)]).1,
+            Some(a.id(0))
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! The journal: every answer that was paid for, once, before anything else is done with it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::line::{Body, push_line};
+use crate::row::RowId;
+
+/// An answer that was paid for, as a step hands it to the journal.
+#[derive(Debug, Clone, Copy)]
+pub struct PaidAnswer<'a> {
+    /// Which call it answers; see [`call_key`].
+    pub key: &'a str,
+    /// The number of the request among those of its row, from 1.
+    pub attempt: u32,
+    /// The HTTP status.
+    pub status: u16,
+    /// When it arrived.
+    pub at: SystemTime,
+    /// Sending to last byte.
+    pub latency: Duration,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+}
+
+/// An answer out of the journal.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct JournaledAnswer {
+    /// Its number in the journal.
+    pub seq: u64,
+    /// The number of the request among those of its row, from 1.
+    pub attempt: u32,
+    /// The HTTP status.
+    pub status: u16,
+    /// When it arrived.
+    pub at: SystemTime,
+    /// Sending to last byte.
+    pub latency: Duration,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The key of a call: 32 hex digits over row, step, provider and the request without its token maximum.
+pub fn call_key(row: RowId, step: &str, provider: &str, request: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"data-generation call 1\n").update(&row.0);
+    for part in [step.as_bytes(), provider.as_bytes(), request] {
+        hasher
+            .update(&(part.len() as u64).to_le_bytes())
+            .update(part);
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+const VERSION: u32 = 1;
+
+/// All of a line but its beginning, `{"v":1,"seq":n`, which the writer puts before it.
+#[derive(Serialize)]
+struct Tail<'a> {
+    row: RowId,
+    key: &'a str,
+    step: &'a str,
+    attempt: u32,
+    status: u16,
+    at: String,
+    latency_ms: u64,
+    body: Body<'a>,
+}
+
+/// The line of an answer, without its number.
+pub(crate) fn tail(row: RowId, step: &str, answer: &PaidAnswer<'_>) -> Vec<u8> {
+    let at = jiff::Timestamp::try_from(answer.at).unwrap_or_default();
+    let tail = Tail {
+        row,
+        key: answer.key,
+        step,
+        attempt: answer.attempt,
+        status: answer.status,
+        at: format!("{at:.3}"),
+        latency_ms: u64::try_from(answer.latency.as_millis()).unwrap_or(u64::MAX),
+        body: Body::new(answer.body),
+    };
+    let mut line = Vec::with_capacity(answer.body.len() + 256);
+    push_line(&mut line, &tail).expect("a struct of texts and numbers is JSON");
+    line
+}
+
+/// Puts the number before a tail, at the end of `out`.
+pub(crate) fn push_numbered(out: &mut Vec<u8>, seq: u64, tail: &[u8]) {
+    out.extend_from_slice(format!("{{\"v\":{VERSION},\"seq\":{seq},").as_bytes());
+    out.extend_from_slice(&tail[1..]);
+}
+
+/// What a scan wants to know of a line.
+#[derive(Deserialize)]
+pub(crate) struct Head<'a> {
+    v: u32,
+    pub(crate) seq: u64,
+    pub(crate) row: RowId,
+    pub(crate) key: &'a str,
+}
+
+/// Reads the head of a line, and that the line is whole JSON.
+pub(crate) fn head(line: &str) -> Result<Head<'_>, String> {
+    let head: Head<'_> =
+        serde_json::from_str(line).map_err(|error| format!("is no line of a journal: {error}"))?;
+    if head.v != VERSION {
+        return Err(format!(
+            "has version {}, this version of the program knows {VERSION}",
+            head.v
+        ));
+    }
+    Ok(head)
+}
+
+/// The same line under another number.
+pub(crate) fn push_renumbered(out: &mut Vec<u8>, seq: u64, line: &str) {
+    // What follows the head's first two members is the tail as it was written.
+    let tail = line.find("\"row\":").unwrap_or(line.len());
+    out.extend_from_slice(format!("{{\"v\":{VERSION},\"seq\":{seq},").as_bytes());
+    out.extend_from_slice(&line.as_bytes()[tail..]);
+    out.push(b'\n');
+}
+
+#[derive(Deserialize)]
+struct Whole<'a> {
+    seq: u64,
+    key: &'a str,
+    step: &'a str,
+    attempt: u32,
+    status: u16,
+    at: &'a str,
+    latency_ms: u64,
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+/// An answer with the call that it answers.
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) step: String,
+    pub(crate) answer: JournaledAnswer,
+}
+
+/// Reads the line that starts at `offset`.
+pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Entry> {
+    let mut line = Vec::new();
+    let mut block = vec![0; 16 * 1024];
+    loop {
+        let read = file.read_at(&mut block, offset + line.len() as u64)?;
+        let end = memchr::memchr(b'\n', &block[..read]);
+        line.extend_from_slice(&block[..end.unwrap_or(read)]);
+        if end.is_some() || read == 0 {
+            break;
+        }
+    }
+    let whole: Whole<'_> = serde_json::from_slice(&line)?;
+    let body = whole.body.get();
+    let body = match serde_json::from_str::<String>(body) {
+        Ok(text) => text.into_bytes(),
+        Err(_) => body.as_bytes().to_owned(),
+    };
+    Ok(Entry {
+        key: whole.key.to_owned(),
+        step: whole.step.to_owned(),
+        answer: JournaledAnswer {
+            seq: whole.seq,
+            attempt: whole.attempt,
+            status: whole.status,
+            at: whole
+                .at
+                .parse::<jiff::Timestamp>()
+                .unwrap_or_default()
+                .into(),
+            latency: Duration::from_millis(whole.latency_ms),
+            body,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(body: &[u8]) -> Vec<u8> {
+        let answer = PaidAnswer {
+            key: "00112233445566778899aabbccddeeff",
+            attempt: 2,
+            status: 200,
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+            latency: Duration::from_millis(812),
+            body,
+        };
+        let mut out = Vec::new();
+        push_numbered(&mut out, 7, &tail(RowId([0xab; 16]), "ask", &answer));
+        out
+    }
+
+    #[test]
+    fn a_line_holds_everything_that_a_result_needs_besides_the_row() {
+        insta::assert_snapshot!(String::from_utf8(line(b"{\"choices\": [],\n\"n\":1.50}")).unwrap(), @r#"{"v":1,"seq":7,"row":"abababababababababababababababab","key":"00112233445566778899aabbccddeeff","step":"ask","attempt":2,"status":200,"at":"1970-01-01T00:00:01.500Z","latency_ms":812,"body":{"choices": [], "n":1.50}}"#);
+    }
+
+    #[test]
+    fn an_answer_reads_back_as_it_was() {
+        for body in [&b"{\"choices\": [1.50]}"[..], b"<html>", b"", b"[1]"] {
+            let mut file = tempfile::tempfile().unwrap();
+            let before = line(&vec![b'x'; 40_000]);
+            io::Write::write_all(&mut file, &before).unwrap();
+            io::Write::write_all(&mut file, &line(body)).unwrap();
+            let entry = read_at(&file, before.len() as u64).unwrap();
+            assert_eq!(entry.answer.body, body);
+            assert_eq!(
+                (entry.answer.seq, entry.answer.attempt, entry.answer.latency),
+                (7, 2, Duration::from_millis(812))
+            );
+            assert_eq!(entry.step, "ask");
+            assert_eq!(read_at(&file, 0).unwrap().answer.body.len(), 40_000);
+        }
+    }
+
+    #[test]
+    fn a_line_keeps_everything_but_its_number_when_it_is_copied() {
+        let old = String::from_utf8(line(b"{\"row\":\"x\"}")).unwrap();
+        let mut new = Vec::new();
+        push_renumbered(&mut new, 12, old.trim_end());
+        let new = String::from_utf8(new).unwrap();
+        assert_eq!(new, old.replace("\"seq\":7", "\"seq\":12"));
+        assert_eq!(head(new.trim_end()).unwrap().seq, 12);
+    }
+
+    #[test]
+    fn keys_depend_on_every_part_and_on_where_one_ends() {
+        let row = RowId([1; 16]);
+        let key = call_key(row, "ask", "openai", b"{}");
+        assert_eq!(key.len(), 32);
+        assert_ne!(key, call_key(RowId([2; 16]), "ask", "openai", b"{}"));
+        assert_ne!(key, call_key(row, "ask", "offline", b"{}"));
+        assert_ne!(
+            call_key(row, "as", "kopenai", b"{}"),
+            call_key(row, "ask", "openai", b"{}")
+        );
+    }
+}

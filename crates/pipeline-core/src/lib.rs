@@ -1,0 +1,72 @@
+//! Rows through steps into a dataset, with a journal: nothing that was paid for is lost, a run can be
+//! killed at any byte and goes on.
+//!
+//! ```
+//! use data_generation_pipeline_core::{Draft, Place, Run, Row, Source, Step, StepContext, StepError, Workflow};
+//! use futures::future::{BoxFuture, FutureExt};
+//!
+//! struct Shout;
+//! impl Step for Shout {
+//!     fn name(&self) -> &str { "shout" }
+//!     fn run<'a>(&'a self, row: &'a Row, draft: &'a mut Draft, _: &'a StepContext<'a>) -> BoxFuture<'a, Result<(), StepError>> {
+//!         async move { draft.response = row.json().to_uppercase(); Ok(()) }.boxed()
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let dir = tempfile::tempdir().unwrap();
+//! let place = Place { output_dir: dir.path().into(), experiment_name: "demo".into(), need_time_stamp: false };
+//! let rows = Source::rows([serde_json::json!({"topic": "tides"})]).unwrap();
+//! let report = Run::new(place, rows, Workflow::new().then(Shout)).execute().await.unwrap();
+//! assert!(std::fs::read_to_string(report.result_path()).unwrap().contains(r#""response":"{\"TOPIC\":\"TIDES\"}""#));
+//! # });
+//! ```
+//!
+//! Start here: [`Run`] is one command's work, [`Step`] is what is done with a row, [`Source`] is where
+//! rows come from, [`Event`] is what a run tells, [`Report`] is what it came to.
+//!
+//! What a run promises:
+//!
+//! - An answer is in the journal before anything is made of it; see [`StepContext::journal`].
+//! - Every row of the input is, at every moment, exactly one of finished, failed, pending.
+//! - In each commit the journal is synced before lines that rest on it are written.
+//! - Memory grows with the rows at work and with a few bytes for the identity of each row.
+
+mod append;
+mod before;
+mod content;
+mod error;
+mod event;
+mod failures;
+mod folder;
+mod fork;
+mod identity;
+mod journal;
+mod line;
+mod lines;
+mod look;
+mod manifest;
+mod plan;
+mod record;
+mod report;
+mod row;
+mod run;
+mod shared;
+mod source;
+mod step;
+mod stop;
+mod work;
+mod writer;
+
+pub use error::{Change, Error, ErrorKind, InputProblem, InputProblems};
+pub use event::{Batch, Event, Observer};
+pub use folder::{Place, Resume, Start};
+pub use journal::{JournaledAnswer, PaidAnswer, call_key};
+pub use manifest::{Command, InputFacts, Manifest};
+pub use record::{Failure, FailureReason, Record, Usage};
+pub use report::{Counts, Report};
+pub use row::{Row, RowId};
+pub use run::{Run, RunOptions};
+pub use source::{Check, Conclusion, Source};
+pub use step::{Aside, Draft, Step, StepContext, StepError, Workflow};
+pub use stop::{StopHandle, StopKind, StopReason};

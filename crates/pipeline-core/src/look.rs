@@ -1,0 +1,223 @@
+//! A look before the first request: what is there, what is asked, what is wrong.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::before::Before;
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::folder::Target;
+use crate::fork;
+use crate::identity::Finished;
+use crate::manifest::{InputFacts, Manifest};
+use crate::plan::Plan;
+use crate::run::Job;
+use crate::source::{
+    Check, Examined, Kind, Lasting, Next, RowStream, Rows, RowsError, Source, examine, spool_stdin,
+};
+use crate::writer::Files;
+
+/// A look at rows and folder.
+pub(crate) struct Look<'a> {
+    pub(crate) job: &'a Job,
+    /// Whether an earlier command met equal rows.
+    pub(crate) equal_rows: bool,
+}
+
+impl Look<'_> {
+    /// Everything that is known before the first request: what is there, what is asked, what is wrong.
+    pub(crate) async fn at(
+        &self,
+        source: Source,
+        mut check: Box<dyn Check>,
+    ) -> Result<Looked, Error> {
+        let Job { dir, target, .. } = self.job;
+        let max_row_bytes = self.job.options.max_row_bytes;
+        let Source { name, kind } = source;
+        let source = match kind {
+            Kind::Lasting(lasting) => lasting,
+            Kind::Stdin => spool_stdin(name, dir)?,
+            Kind::Stream(rows) => return self.at_stream(name, rows, check).await,
+        };
+
+        // The checks block: they read files and compute. They must not hold up whoever shares the runtime.
+        let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
+        let opened = match target {
+            Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
+            _ => Some(open(dir).await?),
+        };
+        let skip_invalid = self.job.options.skip_invalid;
+        let (source, examined, check, opened) = blocking(move || {
+            let nothing = Finished::default();
+            let finished = opened
+                .as_ref()
+                .map_or(&nothing, |(_, before): &(Files, Before)| &before.finished);
+            let mut examined = examine(&source, max_row_bytes, check.as_mut(), finished, |rows| {
+                observers
+                    .iter()
+                    .for_each(|observer| observer.event(&Event::Checking { rows }));
+                !stop.is_stopping()
+            })?;
+            examined.refuse_problems(skip_invalid)?;
+            Ok((source, examined, check, opened))
+        })
+        .await?;
+        let (files, mut before) = match (opened, target) {
+            (Some(opened), _) => opened,
+            (None, Target::ForkOf { source: from, .. }) => {
+                self.fork(from, dir, &source, &examined).await?;
+                open(dir).await?
+            }
+            (None, _) => unreachable!("only a fork opens later"),
+        };
+        let plan = Plan::new(
+            &source,
+            &examined,
+            &mut before,
+            dir,
+            self.job.options.limit,
+            self.equal_rows,
+            max_row_bytes,
+        )
+        .await?;
+        self.refuse_other_input(dir, &before.finished, &plan, examined.rows)?;
+        before.finished.forget_met();
+        let rows = Rows::again(
+            &source,
+            &examined,
+            max_row_bytes,
+            skip_invalid.then_some(check),
+        )?;
+        let Examined {
+            facts,
+            mut warnings,
+            ..
+        } = examined;
+        if facts.rows == Some(0) {
+            warnings.push(format!("{} has no rows", facts.source));
+        }
+        Ok(Looked {
+            before,
+            plan,
+            rows,
+            facts,
+            files,
+            warnings,
+        })
+    }
+
+    /// A stream shows its rows one by one: nothing is known before, each is checked when it comes.
+    async fn at_stream(
+        &self,
+        name: String,
+        rows: RowStream,
+        check: Box<dyn Check>,
+    ) -> Result<Looked, Error> {
+        let Job { dir, target, .. } = self.job;
+        if let Target::ForkOf { source: from, .. } = target {
+            fork::copy(from, dir, None)?;
+        }
+        let (files, before) = open(dir).await?;
+        Ok(Looked {
+            before,
+            plan: Plan::default(),
+            rows: Rows::once(rows, self.job.options.max_row_bytes, check),
+            facts: InputFacts {
+                source: name,
+                ..InputFacts::default()
+            },
+            files,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn refuse_other_input(
+        &self,
+        dir: &Path,
+        finished: &Finished,
+        plan: &Plan,
+        rows: u64,
+    ) -> Result<(), Error> {
+        if finished.len() > 0
+            && rows > 0
+            && plan.not_in_input == finished.len()
+            && !self.job.options.add
+        {
+            return Err(ErrorKind::OtherInput {
+                dir: dir.to_owned(),
+                finished: finished.len(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Copies the answers whose call is unchanged into the new folder.
+    async fn fork(
+        &self,
+        from: &Path,
+        to: &Path,
+        source: &Lasting,
+        examined: &Examined,
+    ) -> Result<(), Error> {
+        let old = Manifest::read(from)?;
+        let only_the_extractor = old.is_some_and(|old| {
+            old.changes(&self.job.dataset)
+                .iter()
+                .all(|change| change.key == "extract" || change.key.starts_with("extract."))
+        });
+        if only_the_extractor {
+            return fork::copy(from, to, None);
+        }
+        let mut keys = HashSet::new();
+        let mut rows = Rows::again(source, examined, self.job.options.max_row_bytes, None)?;
+        loop {
+            match rows.next().await {
+                Ok(None) => break,
+                Ok(Some(Next { row: Ok(row), .. })) => {
+                    keys.extend(
+                        self.job
+                            .workflow
+                            .steps
+                            .iter()
+                            .filter_map(|step| step.call_key(&row)),
+                    );
+                }
+                Ok(Some(_)) => {}
+                Err(RowsError::Changed(what)) => return Err(Error::usage(what)),
+                Err(RowsError::Io(error)) => return Err(error),
+            }
+        }
+        fork::copy(from, to, Some(&keys))
+    }
+}
+
+/// What a look before the first request found.
+pub(crate) struct Looked {
+    pub(crate) before: Before,
+    pub(crate) plan: Plan,
+    pub(crate) rows: Rows,
+    pub(crate) facts: InputFacts,
+    pub(crate) files: Files,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Opens the files, repairs their ends and reads what they hold.
+async fn open(dir: &Path) -> Result<(Files, Before), Error> {
+    let dir = dir.to_owned();
+    blocking(move || {
+        let files = Files::open(&dir)?;
+        let before = Before::load(&dir)?;
+        Ok((files, before))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

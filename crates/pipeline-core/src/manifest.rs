@@ -1,0 +1,300 @@
+//! `run.json`: what a run folder was made with, by which commands, and how far it came.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::append;
+use crate::error::{Change, Error, ErrorKind};
+use crate::report::{Counts, Report};
+
+/// The format of run folders that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// The manifest of a run folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the folder's format.
+    pub format: u32,
+    /// The program that wrote it, with its version.
+    pub tool: String,
+    /// When the folder was made, RFC 3339 in UTC.
+    pub started: String,
+    /// When the last command ended; `null` while one works or after a crash.
+    pub ended: Option<String>,
+    /// The folder that this one was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<PathBuf>,
+    /// What makes this dataset one dataset: provider, model, prompts, extractor and so on.
+    pub dataset: Map<String, Value>,
+    /// The effective configuration, each value with where it came from; no secrets.
+    pub settings: Value,
+    /// The input of the last command.
+    #[serde(default)]
+    pub input: InputFacts,
+    /// Whether equal rows were ever met: then some ids stand for a second or third of the same.
+    #[serde(default)]
+    pub equal_rows: bool,
+    /// Counts as of the last checkpoint.
+    #[serde(default)]
+    pub counts: Counts,
+    /// Every command that worked on this run, oldest first.
+    pub commands: Vec<Command>,
+}
+
+/// The input of a command, as it was when it was checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFacts {
+    /// The file, or what the rows are called where there is none.
+    pub source: String,
+    /// Rows in it; `null` where the rows come one by one and nobody knows.
+    pub rows: Option<u64>,
+    /// 32 hex digits over the contents of all rows in their order; `null` where nobody knows.
+    pub hash: Option<String>,
+}
+
+/// One command that worked on a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Command {
+    /// What was asked for, as the caller describes it (the command line of the CLI).
+    pub what: Value,
+    /// The version of the program.
+    pub tool: String,
+    /// When it began, RFC 3339 in UTC.
+    pub started: String,
+    /// When it ended; `null` while it works or after a crash.
+    pub ended: Option<String>,
+    /// What it came to.
+    #[serde(default)]
+    pub counts: Counts,
+    /// Why it stopped before the end of the input, if it did.
+    #[serde(default)]
+    pub stopped: Option<String>,
+    /// The settings that differ from those of the command before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+}
+
+impl Manifest {
+    pub(crate) fn new(dataset: Map<String, Value>, settings: Value) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            tool: tool(),
+            started: now(),
+            ended: None,
+            forked_from: None,
+            dataset,
+            settings,
+            input: InputFacts::default(),
+            equal_rows: false,
+            counts: Counts::default(),
+            commands: Vec::new(),
+        }
+    }
+
+    /// Reads the manifest of a run folder; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// When there is one that cannot be read, or that a later version wrote.
+    pub fn read(dir: &Path) -> Result<Option<Manifest>, Error> {
+        let path = dir.join("run.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("could not read", &path)(error)),
+        };
+        let damaged = |line: usize, what: String| -> Error {
+            ErrorKind::Damaged {
+                path: path.clone(),
+                line: line as u64,
+                what,
+            }
+            .into()
+        };
+        let version: Version = serde_json::from_slice(&text)
+            .map_err(|error| damaged(error.line(), error.to_string()))?;
+        if version.format != FORMAT {
+            return Err(Error::usage(format!(
+                "{} has format {}, this version of the program knows {FORMAT}; use the version that made it",
+                path.display(),
+                version.format
+            )));
+        }
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| damaged(error.line(), error.to_string()))
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::usage(error.to_string()))?;
+        text.push(b'\n');
+        append::replace(&dir.join("run.json"), &text)
+    }
+
+    /// Notes that a command begins.
+    pub(crate) fn begin(&mut self, input: InputFacts, settings: Value, what: Value) {
+        let mut changes = Vec::new();
+        if !self.commands.is_empty() {
+            differences("", &self.settings, &settings, &mut changes);
+        }
+        self.tool = tool();
+        self.ended = None;
+        self.input = input;
+        self.settings = settings;
+        self.commands.push(Command {
+            what,
+            tool: tool(),
+            started: now(),
+            ended: None,
+            counts: Counts::default(),
+            stopped: None,
+            changed: changes.iter().map(ToString::to_string).collect(),
+        });
+    }
+
+    /// Notes what the command came to.
+    pub(crate) fn end(&mut self, report: &Report) {
+        let ended = now();
+        self.counts = report.counts;
+        if let Some(command) = self.commands.last_mut() {
+            command.ended = Some(ended.clone());
+            command.counts = report.counts;
+            command.stopped = report.stopped.as_ref().map(ToString::to_string);
+        }
+        self.ended = Some(ended);
+    }
+
+    /// Whether the last command came to the end of its input.
+    pub fn is_finished(&self) -> bool {
+        self.ended.is_some()
+            && self
+                .commands
+                .last()
+                .is_some_and(|last| last.stopped.is_none())
+    }
+
+    /// What is different between this run's dataset and another's.
+    pub(crate) fn changes(&self, dataset: &Map<String, Value>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        differences(
+            "",
+            &Value::Object(self.dataset.clone()),
+            &Value::Object(dataset.clone()),
+            &mut changes,
+        );
+        changes
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+fn differences(key: &str, before: &Value, now: &Value, changes: &mut Vec<Change>) {
+    if before == now {
+        return;
+    }
+    if let (Value::Object(old), Value::Object(new)) = (before, now) {
+        let mut names: Vec<&String> = old
+            .keys()
+            .chain(new.keys().filter(|name| !old.contains_key(*name)))
+            .collect();
+        names.sort();
+        for name in names {
+            let key = if key.is_empty() {
+                name.clone()
+            } else {
+                format!("{key}.{name}")
+            };
+            let absent = Value::Null;
+            differences(
+                &key,
+                old.get(name).unwrap_or(&absent),
+                new.get(name).unwrap_or(&absent),
+                changes,
+            );
+        }
+        return;
+    }
+    changes.push(Change {
+        key: key.to_owned(),
+        before: before.clone(),
+        now: now.clone(),
+    });
+}
+
+pub(crate) fn now() -> String {
+    crate::record::timestamp(std::time::SystemTime::now())
+}
+
+pub(crate) fn tool() -> String {
+    concat!("data-generation ", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn map(value: Value) -> Map<String, Value> {
+        let Value::Object(map) = value else {
+            panic!("an object")
+        };
+        map
+    }
+
+    #[test]
+    fn changes_are_named_by_their_key() {
+        let manifest = Manifest::new(
+            map(
+                json!({"model": {"temperature": 0.7, "extra": {"top_p": 1}}, "prompts": {"user": "a\nb\nc"}}),
+            ),
+            Value::Null,
+        );
+        let now = map(
+            json!({"model": {"temperature": 0.9, "extra": {"seed": 1}}, "prompts": {"user": "a\nB\nc"}}),
+        );
+        let shown: Vec<String> = manifest
+            .changes(&now)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @"
+        model.extra.seed: null -> 1
+        model.extra.top_p: 1 -> null
+        model.temperature: 0.7 -> 0.9
+        prompts.user, from line 2:
+            - b
+            + B
+        ");
+        assert!(manifest.changes(&manifest.dataset.clone()).is_empty());
+    }
+
+    #[test]
+    fn a_manifest_of_a_later_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Manifest::read(dir.path()).unwrap().is_none());
+        std::fs::write(
+            dir.path().join("run.json"),
+            r#"{"format": 2, "what": "else"}"#,
+        )
+        .unwrap();
+        assert!(
+            Manifest::read(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("has format 2")
+        );
+        std::fs::write(dir.path().join("run.json"), "{").unwrap();
+        assert!(
+            Manifest::read(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("run.json:1:")
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! What a command came to.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stop::StopReason;
+
+/// Where the rows of a command's input stand. Always: rows = ok + failed + skipped + pending.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows of the input.
+    pub rows: u64,
+    /// Finished by this command.
+    pub ok: u64,
+    /// Failed in this command.
+    pub failed: u64,
+    /// Finished before.
+    pub skipped: u64,
+    /// Neither: a later command makes them.
+    pub pending: u64,
+}
+
+/// What a command came to, and what it cost.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// The run's folder.
+    pub run_dir: PathBuf,
+    /// Where the rows stand.
+    pub counts: Counts,
+    /// Finished rows of the folder that the input does not have.
+    pub not_in_input: u64,
+    /// Requests that left.
+    pub requests: u64,
+    /// Requests beyond a row's first.
+    pub retries: u64,
+    /// Prompt tokens of everything that was answered in this command.
+    pub prompt_tokens: u64,
+    /// Completion tokens of everything that was answered in this command.
+    pub completion_tokens: u64,
+    /// From start to end.
+    pub wall: Duration,
+    /// Whether no real model was asked.
+    pub offline: bool,
+    /// Answers under way that a stop at once cut off.
+    pub cut: u64,
+    /// Why the command stopped before the end of its input.
+    pub stopped: Option<StopReason>,
+    /// Failed rows by class, most first.
+    pub failures: Vec<(String, u64)>,
+}
+
+impl Report {
+    /// The dataset.
+    pub fn result_path(&self) -> PathBuf {
+        self.run_dir.join("result.jsonl")
+    }
+
+    /// The rows that could not be made.
+    pub fn failures_path(&self) -> PathBuf {
+        self.run_dir.join("failures.jsonl")
+    }
+
+    /// Whether every row of the input is in the dataset.
+    pub fn is_complete(&self) -> bool {
+        self.counts.failed == 0 && self.counts.pending == 0 && self.stopped.is_none()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts {
+            rows,
+            ok,
+            failed,
+            skipped,
+            pending,
+        } = self.counts;
+        let title = match &self.stopped {
+            None if failed == 0 => "finished",
+            None => "finished, with failed rows",
+            Some(_) => "stopped",
+        };
+        write!(
+            f,
+            "{title}{}: {rows} rows",
+            if self.offline {
+                " (offline: no model was asked)"
+            } else {
+                ""
+            }
+        )?;
+        write!(
+            f,
+            " = {ok} ok + {failed} failed + {skipped} done before + {pending} pending"
+        )?;
+        write!(
+            f,
+            "\n  requests  {} ({} retries)",
+            self.requests, self.retries
+        )?;
+        write!(
+            f,
+            "\n  tokens    {} prompt + {} completion",
+            self.prompt_tokens, self.completion_tokens
+        )?;
+        let seconds = self.wall.as_secs_f64();
+        write!(f, "\n  time      {seconds:.1} s")?;
+        if ok > 0 && seconds > 0.0 {
+            write!(f, ", {:.1} rows a second", ok as f64 / seconds)?;
+        }
+        write!(f, "\n  result    {}", self.result_path().display())?;
+        if failed > 0 {
+            write!(f, "\n  failures  {}", self.failures_path().display())?;
+            for (class, count) in &self.failures {
+                write!(f, "\n            {count} x {class}")?;
+            }
+        }
+        if self.not_in_input > 0 {
+            write!(
+                f,
+                "\n  {} finished rows are not in this input; they stay",
+                self.not_in_input
+            )?;
+        }
+        if self.cut > 0 {
+            write!(f, "\n  {} answers under way were cut off", self.cut)?;
+        }
+        if let Some(reason) = &self.stopped {
+            write!(f, "\n  stopped:  {reason}")?;
+        }
+        Ok(())
+    }
+}

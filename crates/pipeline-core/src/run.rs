@@ -1,0 +1,276 @@
+//! One command's work on a run folder, from the first look to the last line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Observer};
+use crate::failures;
+use crate::folder::{Place, RunFolder, Start, Target, has_answers};
+use crate::look::{Look, Looked};
+use crate::manifest::Manifest;
+use crate::report::Report;
+use crate::shared::Shared;
+use crate::source::{Check, Source};
+use crate::step::Workflow;
+use crate::stop::StopHandle;
+use crate::work::Work;
+use crate::writer::{WriteError, Writer};
+
+/// How a run works; every value has a default that suits most.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Rows at work at the same time.
+    pub concurrency: NonZeroUsize,
+    /// Only the first so many rows of the input, done or not.
+    pub limit: Option<u64>,
+    /// A row with more bytes fails without being held.
+    pub max_row_bytes: usize,
+    /// Rows at work hold at most so many bytes together; one row alone may always work.
+    pub bytes_in_flight: u64,
+    /// The longest time between an answer's arrival and its being durable.
+    pub sync_every: Duration,
+    /// Rows that do not fit fail alone, where else nothing would be sent.
+    pub skip_invalid: bool,
+    /// The input may have none of the rows that are finished.
+    pub add: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        RunOptions {
+            concurrency: NonZeroUsize::new(5).expect("5 is not 0"),
+            limit: None,
+            max_row_bytes: 64 * 1024 * 1024,
+            bytes_in_flight: 256 * 1024 * 1024,
+            sync_every: Duration::from_millis(200),
+            skip_invalid: false,
+            add: false,
+        }
+    }
+}
+
+/// One command's work: which rows, through which steps, into which folder.
+pub struct Run {
+    /// Where runs go.
+    pub place: Place,
+    /// Which run it is.
+    pub start: Start,
+    /// The rows.
+    pub source: Source,
+    /// Judges every row before the first request.
+    pub check: Box<dyn Check>,
+    /// What is done with each row.
+    pub workflow: Workflow,
+    /// What makes this dataset one dataset; a folder that holds answers refuses another. The key
+    /// `extract` names the extractor: where only that changes, a fork keeps every answer.
+    pub dataset: Map<String, Value>,
+    /// The effective settings, for the manifest; no secrets.
+    pub settings: Value,
+    /// What was asked for, for the manifest.
+    pub command: Value,
+    /// Whether no real model is asked, for the report.
+    pub offline: bool,
+    /// How to work.
+    pub options: RunOptions,
+    /// Who hears of it.
+    pub observers: Vec<Arc<dyn Observer>>,
+    /// Stops it.
+    pub stop: StopHandle,
+}
+
+impl Run {
+    /// A run with default options, no check, and a dataset of its place and steps alone.
+    pub fn new(place: Place, source: Source, workflow: Workflow) -> Run {
+        Run {
+            place,
+            start: Start::default(),
+            source,
+            check: Box::new(()),
+            workflow,
+            dataset: Map::new(),
+            settings: Value::Null,
+            command: Value::Null,
+            offline: false,
+            options: RunOptions::default(),
+            observers: Vec::new(),
+            stop: StopHandle::new(),
+        }
+    }
+
+    /// Works until every row is done or something stops it.
+    ///
+    /// # Errors
+    ///
+    /// When the run could not start, see [`ErrorKind`]. What stops it later is in the report.
+    pub async fn execute(self) -> Result<Report, Error> {
+        let Run {
+            place,
+            start,
+            source,
+            check,
+            workflow,
+            dataset,
+            ..
+        } = self;
+        let target = place.target(&start)?;
+        let folder = RunFolder::open(&target)?;
+        let dir = folder.dir().to_owned();
+        let job = Job {
+            dir: dir.clone(),
+            target,
+            workflow,
+            dataset,
+            settings: self.settings,
+            command: self.command,
+            offline: self.offline,
+            options: self.options,
+            observers: self.observers,
+            stop: self.stop,
+        };
+        match job.execute(source, check).await {
+            Ok(report) => Ok(report),
+            Err(error) if folder.made && !dir.join("run.json").exists() => {
+                folder.discard_if_made();
+                Err(error)
+            }
+            Err(error) => Err(error.in_run(&dir)),
+        }
+    }
+}
+
+/// A run whose folder is open; without its rows, which are not to be shared between threads.
+pub(crate) struct Job {
+    pub(crate) dir: PathBuf,
+    pub(crate) target: Target,
+    pub(crate) workflow: Workflow,
+    pub(crate) dataset: Map<String, Value>,
+    settings: Value,
+    command: Value,
+    offline: bool,
+    pub(crate) options: RunOptions,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+    pub(crate) stop: StopHandle,
+}
+
+impl Job {
+    async fn execute(self, source: Source, check: Box<dyn Check>) -> Result<Report, Error> {
+        let began = Instant::now();
+        let dir = self.dir.as_path();
+        let (mut manifest, resumed) = self.manifest()?;
+        let looked = Look {
+            job: &self,
+            equal_rows: manifest.equal_rows,
+        }
+        .at(source, check)
+        .await?;
+        let Looked {
+            mut before,
+            plan,
+            rows,
+            facts,
+            files,
+            warnings,
+        } = looked;
+
+        manifest.begin(facts, self.settings.clone(), self.command.clone());
+        manifest.equal_rows |= !plan.spares.is_empty();
+        manifest.write(dir)?;
+
+        let sync_every = self.options.sync_every;
+        let repairs = files.repairs;
+        let (writer, handle) = Writer::new(files.journal, files.lines, before.next_seq, sync_every);
+        let shared = Shared::new(handle, self.observers.clone(), self.stop.clone());
+        for message in repairs.iter().chain(&warnings) {
+            shared.event(&Event::Warning { message });
+        }
+        shared.event(&Event::Started {
+            run_dir: dir,
+            rows: plan.rows,
+            finished: plan.finished,
+            not_in_input: plan.rows.map(|_| plan.not_in_input),
+            unjudged: before.unjudged.len() as u64,
+            resumed,
+        });
+
+        let mut work = Work::new(
+            dir,
+            &shared,
+            &self.workflow,
+            &self.options,
+            &mut before,
+            &mut manifest,
+            plan,
+        );
+        let writing = async {
+            let written = writer
+                .run(|batch| shared.event(&Event::Committed(batch)))
+                .await;
+            if let Err(WriteError { path, source }) = &written {
+                shared.stop_for_disk(&format!("could not write {}", path.display()), source);
+            }
+        };
+        let ((), ()) = futures::join!(work.all(rows), writing);
+
+        let (plan, seen) = work.end();
+        if let Err(error) = failures::settle(dir, |id| {
+            before.finished.contains(id) || seen.recovered.contains(&id)
+        }) {
+            shared.stop_for_disk("could not settle failures.jsonl", &error);
+        }
+        manifest.equal_rows |= seen.equal_rows;
+        let mut report = Report {
+            run_dir: dir.to_owned(),
+            counts: seen.counts(&plan, &shared.counters),
+            not_in_input: plan
+                .rows
+                .map_or_else(|| before.finished.not_met(), |_| plan.not_in_input),
+            requests: shared.counters.requests.load(Ordering::Relaxed),
+            retries: shared.counters.retries.load(Ordering::Relaxed),
+            prompt_tokens: shared.counters.prompt_tokens.load(Ordering::Relaxed),
+            completion_tokens: shared.counters.completion_tokens.load(Ordering::Relaxed),
+            wall: began.elapsed(),
+            offline: self.offline,
+            cut: seen.cut,
+            stopped: shared.stop.reason(),
+            failures: shared.counters.failures_by_class(),
+        };
+        manifest.end(&report);
+        if let Err(error) = manifest.write(dir) {
+            shared.stop_for_disk("could not write run.json", &error);
+            report.stopped = shared.stop.reason();
+        }
+        shared.event(&Event::Ended { report: &report });
+        Ok(report)
+    }
+
+    /// The folder's manifest, or a new one; whether an old run is continued.
+    fn manifest(&self) -> Result<(Manifest, bool), Error> {
+        let dir = self.dir.as_path();
+        let Some(mut manifest) = Manifest::read(dir)? else {
+            let mut manifest = Manifest::new(self.dataset.clone(), self.settings.clone());
+            if let Target::ForkOf { source, .. } = &self.target {
+                manifest.forked_from = Some(source.clone());
+            }
+            return Ok((manifest, has_answers(dir)));
+        };
+        let changes = manifest.changes(&self.dataset);
+        if !changes.is_empty() {
+            if has_answers(dir) {
+                return Err(ErrorKind::Changed {
+                    dir: dir.to_owned(),
+                    changes,
+                }
+                .into());
+            }
+            manifest.dataset = self.dataset.clone();
+        }
+        Ok((manifest, true))
+    }
+}

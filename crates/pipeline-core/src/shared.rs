@@ -1,0 +1,121 @@
+//! What all rows of a run have in common.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::event::{Event, Observer};
+use crate::step::Aside;
+use crate::stop::{StopHandle, StopKind};
+use crate::writer::WriterHandle;
+
+/// What all rows of a run have in common.
+pub(crate) struct Shared {
+    pub(crate) writer: WriterHandle,
+    pub(crate) counters: Counters,
+    pub(crate) stop: StopHandle,
+    observers: Vec<Arc<dyn Observer>>,
+    /// Rows that wait and have left their place to others.
+    aside: Arc<AtomicU32>,
+    /// Told when one more stepped aside.
+    pub(crate) place_free: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        writer: WriterHandle,
+        observers: Vec<Arc<dyn Observer>>,
+        stop: StopHandle,
+    ) -> Shared {
+        Shared {
+            writer,
+            counters: Counters::default(),
+            stop,
+            observers,
+            aside: Arc::new(AtomicU32::new(0)),
+            place_free: Notify::new(),
+        }
+    }
+
+    pub(crate) fn event(&self, event: &Event<'_>) {
+        for observer in &self.observers {
+            observer.event(event);
+        }
+    }
+
+    pub(crate) fn step_aside(&self) -> Aside {
+        self.aside.fetch_add(1, Ordering::Relaxed);
+        self.place_free.notify_one();
+        Aside {
+            aside: Arc::clone(&self.aside),
+        }
+    }
+
+    pub(crate) fn rows_aside(&self) -> usize {
+        self.aside.load(Ordering::Relaxed) as usize
+    }
+
+    /// A disk that refuses is no matter of one row.
+    pub(crate) fn stop_for_disk(&self, what: &str, error: &dyn fmt::Display) {
+        tracing::error!(%error, "{what}");
+        self.stop.stop(
+            StopKind::Io,
+            format!("{what}: {error}; everything up to the last whole line is kept, the same command goes on"),
+        );
+    }
+}
+
+/// Counted while the run works, added up in the report.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) ok: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) in_flight: AtomicU64,
+    pub(crate) prompt_tokens: AtomicU64,
+    pub(crate) completion_tokens: AtomicU64,
+    failures: Mutex<HashMap<String, u64>>,
+}
+
+impl Counters {
+    pub(crate) fn count_request(&self, attempt: u32) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if attempt > 1 {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count_answer(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_tokens(&self, prompt: u64, completion: u64) {
+        self.prompt_tokens.fetch_add(prompt, Ordering::Relaxed);
+        self.completion_tokens
+            .fetch_add(completion, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_failure(&self, class: &str) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures.get_mut(class) {
+            Some(count) => *count += 1,
+            None => drop(failures.insert(class.to_owned(), 1)),
+        }
+    }
+
+    pub(crate) fn failures_by_class(&self) -> Vec<(String, u64)> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures: Vec<_> = failures
+            .iter()
+            .map(|(class, count)| (class.clone(), *count))
+            .collect();
+        failures.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        failures
+    }
+}

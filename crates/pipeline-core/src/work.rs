@@ -1,0 +1,376 @@
+//! The loop of a run: rows in, as many at work as there are places, lines out.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
+
+use crate::before::Before;
+use crate::event::Event;
+use crate::line::push_line;
+use crate::manifest::Manifest;
+use crate::plan::{Plan, take_spare};
+use crate::record::{Failure, FailureReason, Record, timestamp};
+use crate::report::Counts;
+use crate::row::{Row, RowId};
+use crate::run::RunOptions;
+use crate::shared::{Counters, Shared};
+use crate::source::{Fault, Next, Rows, RowsError};
+use crate::step::{Draft, StepContext, StepError, Workflow};
+use crate::stop::StopKind;
+
+/// How often the manifest is brought up to date while a run works.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// After so many rows in a row that are done already, those at work get their turn.
+const SKIPS_IN_A_ROW: u32 = 64;
+
+/// A run at work.
+pub(crate) struct Work<'a> {
+    dir: &'a Path,
+    shared: &'a Shared,
+    workflow: &'a Workflow,
+    options: &'a RunOptions,
+    before: &'a mut Before,
+    manifest: &'a mut Manifest,
+    plan: Plan,
+    seen: Seen,
+}
+
+/// What the loop met.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Rows that came from the input.
+    rows: u64,
+    /// Rows of these that were finished before.
+    skipped: u64,
+    /// Whether a row came that says what another said.
+    pub(crate) equal_rows: bool,
+    /// Requests under way that a stop at once cut off.
+    pub(crate) cut: u64,
+    /// Rows that failed in an earlier command and are finished now.
+    pub(crate) recovered: HashSet<RowId>,
+}
+
+impl Seen {
+    pub(crate) fn counts(&self, plan: &Plan, counters: &Counters) -> Counts {
+        let rows = plan.rows.unwrap_or(self.rows);
+        let skipped = plan.rows.map_or(self.skipped, |_| plan.finished);
+        let (ok, failed) = (
+            counters.ok.load(Ordering::Relaxed),
+            counters.failed.load(Ordering::Relaxed),
+        );
+        Counts {
+            rows,
+            ok,
+            failed,
+            skipped,
+            pending: rows.saturating_sub(ok + failed + skipped),
+        }
+    }
+}
+
+/// How a row ended.
+enum End {
+    Finished,
+    Failed,
+    /// Not done, and nothing to say about it: a later command makes it.
+    Pending,
+}
+
+struct Done {
+    id: RowId,
+    bytes: u64,
+    end: End,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(
+        dir: &'a Path,
+        shared: &'a Shared,
+        workflow: &'a Workflow,
+        options: &'a RunOptions,
+        before: &'a mut Before,
+        manifest: &'a mut Manifest,
+        plan: Plan,
+    ) -> Work<'a> {
+        Work {
+            dir,
+            shared,
+            workflow,
+            options,
+            before,
+            manifest,
+            plan,
+            seen: Seen::default(),
+        }
+    }
+
+    pub(crate) fn end(self) -> (Plan, Seen) {
+        (self.plan, self.seen)
+    }
+
+    /// Works until all rows are done or nothing new may be started, and closes the writer.
+    pub(crate) async fn all(&mut self, mut rows: Rows) {
+        let shared = self.shared;
+        let concurrency = self.options.concurrency.get();
+        let limit = self.options.limit.unwrap_or(u64::MAX);
+        let mut open: FuturesUnordered<BoxFuture<'a, Done>> = FuturesUnordered::new();
+        let mut bytes_open = 0;
+        let mut exhausted = false;
+        let mut skips = 0;
+        let mut told = false;
+        let mut checkpoint = Instant::now() + CHECKPOINT_EVERY;
+        loop {
+            exhausted |= self.seen.rows >= limit;
+            let stopping = shared.stop.is_stopping();
+            // A row that waits has nothing in flight, so another may take its place; but the rows that are
+            // held stay within twice the places.
+            let places = concurrency + shared.rows_aside().min(concurrency);
+            let room = open.is_empty() || bytes_open < self.options.bytes_in_flight;
+            let may_start = !exhausted && !stopping && open.len() < places && room;
+            if open.is_empty() && !may_start {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = shared.stop.cut(), if stopping => {
+                    self.seen.cut = shared.counters.in_flight.load(Ordering::Relaxed);
+                    break;
+                }
+                () = shared.stop.token().cancelled(), if !told => {
+                    told = true;
+                    if let Some(reason) = shared.stop.reason() {
+                        shared.event(&Event::Stopping { reason: &reason, open: open.len() });
+                    }
+                }
+                next = rows.next(), if may_start && skips < SKIPS_IN_A_ROW => match next {
+                    Ok(None) => exhausted = true,
+                    Ok(Some(next)) => match self.take_up(next) {
+                        Some((bytes, work)) => {
+                            bytes_open += bytes;
+                            open.push(work);
+                        }
+                        None => skips += 1,
+                    },
+                    Err(RowsError::Changed(what)) => shared.stop.stop(StopKind::Input, what),
+                    Err(RowsError::Io(error)) => shared.stop_for_disk("could not read the input", &error),
+                },
+                done = open.next(), if !open.is_empty() => {
+                    if let Some(done) = done {
+                        bytes_open -= done.bytes;
+                        self.count(&done);
+                    }
+                }
+                () = shared.place_free.notified() => {}
+                () = tokio::time::sleep_until(checkpoint) => {
+                    checkpoint = Instant::now() + CHECKPOINT_EVERY;
+                    self.checkpoint();
+                }
+                // Only reached when nothing else is ready.
+                () = tokio::task::yield_now(), if skips >= SKIPS_IN_A_ROW => skips = 0,
+            }
+        }
+        drop(open);
+        self.seen.equal_rows = rows.any_repeated();
+        shared.writer.close().await;
+    }
+
+    /// Starts work on a row that is not done yet: how many bytes it holds, and the work.
+    fn take_up(&mut self, next: Next) -> Option<(u64, BoxFuture<'a, Done>)> {
+        let Next {
+            id,
+            index,
+            content,
+            row,
+        } = next;
+        self.seen.rows += 1;
+        if self.before.finished.meet(id) {
+            self.seen.skipped += 1;
+            return None;
+        }
+        if let Some(spare) = take_spare(&mut self.plan.spares, content) {
+            self.before.finished.meet(spare);
+            self.seen.skipped += 1;
+            return None;
+        }
+        let judged = self.before.failed.get(&id).cloned().unwrap_or_default();
+        let shared = self.shared;
+        match row {
+            Ok(row) => {
+                let bytes = row.json().len() as u64;
+                let cx = StepContext {
+                    shared,
+                    row: id,
+                    step: "",
+                    requests: AtomicU32::new(0),
+                    replayed: AtomicU32::new(0),
+                    answers: Mutex::new(judged),
+                    replays: Mutex::new(self.before.unjudged_of(id).collect()),
+                };
+                Some((bytes, work_on(shared, self.workflow, row, cx).boxed()))
+            }
+            Err((Fault { class, message }, input)) => {
+                let reason = FailureReason {
+                    class: class.to_owned(),
+                    message,
+                };
+                let failure = Failure {
+                    id,
+                    index,
+                    input,
+                    error: reason,
+                    response: None,
+                    answers: judged,
+                    attempts: 0,
+                    timestamp: timestamp(SystemTime::now()),
+                };
+                let fail = async move {
+                    Done {
+                        id,
+                        bytes: 0,
+                        end: fail(shared, &failure).await,
+                    }
+                };
+                Some((0, fail.boxed()))
+            }
+        }
+    }
+
+    fn count(&mut self, done: &Done) {
+        match done.end {
+            End::Finished => {
+                self.shared.counters.ok.fetch_add(1, Ordering::Relaxed);
+                if self.before.failed.contains_key(&done.id) {
+                    self.seen.recovered.insert(done.id);
+                }
+            }
+            // Counted with its class.
+            End::Failed | End::Pending => {}
+        }
+    }
+
+    /// A manifest that is half a minute old is no reason to stop: the files of lines are the truth.
+    fn checkpoint(&mut self) {
+        self.manifest.counts = self.seen.counts(&self.plan, &self.shared.counters);
+        if let Err(error) = self.manifest.write(self.dir) {
+            tracing::warn!(%error, "the manifest could not be brought up to date");
+        }
+    }
+}
+
+/// Takes one row through all steps and hands its line to the writer.
+async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepContext<'_>) -> Done {
+    let (id, index, bytes) = (row.id(), row.index(), row.json().len() as u64);
+    shared.event(&Event::RowStarted { id, index });
+    let mut draft = Draft::default();
+    let outcome = AssertUnwindSafe(workflow.run(&row, &mut draft, &mut cx))
+        .catch_unwind()
+        .await;
+    let outcome = outcome.unwrap_or_else(|panic| {
+        Err(StepError::Fail {
+            class: "panic".to_owned(),
+            message: format!(
+                "the step `{}` panicked: {}",
+                cx.step,
+                panic_text(panic.as_ref())
+            ),
+            response: (!draft.response.is_empty()).then(|| draft.response.clone()),
+        })
+    });
+    let requests = cx.requests.load(Ordering::Relaxed);
+    let end = match outcome {
+        Ok(()) => finish(shared, row, draft, requests).await,
+        Err(
+            StepError::Fail {
+                class,
+                message,
+                response,
+            }
+            | StepError::Again {
+                class,
+                message,
+                response,
+            },
+        ) => {
+            let failure = Failure {
+                id,
+                index,
+                input: Some(row.json),
+                error: FailureReason { class, message },
+                response,
+                answers: cx
+                    .answers
+                    .into_inner()
+                    .unwrap_or_else(PoisonError::into_inner),
+                attempts: requests.max(cx.replayed.into_inner()),
+                timestamp: timestamp(SystemTime::now()),
+            };
+            fail(shared, &failure).await
+        }
+        Err(StepError::Stopped) => End::Pending,
+        Err(StepError::Stop { kind, message }) => {
+            shared.stop.stop(kind, message);
+            End::Pending
+        }
+    };
+    Done { id, bytes, end }
+}
+
+async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
+    let record = Record {
+        id: row.id,
+        index: row.index,
+        input: row.json,
+        response: draft.response,
+        extracted: draft.extracted,
+        model: draft.model,
+        finish_reason: draft.finish_reason,
+        usage: draft.usage,
+        attempts: if draft.attempts > 0 {
+            draft.attempts
+        } else {
+            requests
+        },
+        latency_ms: draft.latency_ms,
+        timestamp: timestamp(draft.at),
+        reasoning: draft.reasoning,
+        warnings: draft.warnings,
+        offline: draft.offline,
+    };
+    let mut line = Vec::with_capacity(record.input.get().len() + record.response.len() * 2 + 512);
+    push_line(&mut line, &record).expect("a record is JSON");
+    if !shared.writer.finished(line).await {
+        return End::Pending;
+    }
+    shared.event(&Event::Finished { record: &record });
+    End::Finished
+}
+
+async fn fail(shared: &Shared, failure: &Failure) -> End {
+    let mut line = Vec::new();
+    push_line(&mut line, failure).expect("a failure is JSON");
+    if !shared.writer.failed(line).await {
+        return End::Pending;
+    }
+    shared.counters.count_failure(&failure.error.class);
+    shared.event(&Event::Failed { failure });
+    End::Failed
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("it gave no text")
+        .chars()
+        .take(300)
+        .collect()
+}

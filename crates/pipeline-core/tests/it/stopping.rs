@@ -1,0 +1,128 @@
+//! Stopping, and being stopped.
+
+use std::time::Duration;
+
+use data_generation_pipeline_core::{Source, StopHandle, StopKind};
+use tokio::time::Instant;
+
+use crate::harness::{Bench, once_each, rows};
+
+fn slow() -> Bench {
+    let mut bench = Bench::new();
+    bench.ask.latency = Duration::from_secs(10);
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_waits_for_the_answers_under_way_and_starts_nothing_new() {
+    let bench = slow();
+    let mut run = bench.run(Source::rows(rows(0..20)).unwrap());
+    let stop = StopHandle::new();
+    run.stop = stop.clone();
+    let start = Instant::now();
+    let (report, ()) = futures::join!(run.execute(), async {
+        tokio::time::sleep(Duration::from_secs(13)).await;
+        stop.interrupt();
+    });
+    let report = report.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 20);
+    assert_eq!(
+        (report.counts.ok, report.counts.pending, bench.asked()),
+        (8, 12, 8)
+    );
+    assert_eq!(report.stopped.unwrap().kind, StopKind::Interrupted);
+    assert_eq!(bench.lines("result.jsonl").len(), 8);
+
+    let report = bench.make(&rows(0..20)).await.unwrap();
+    assert_eq!((report.counts.ok, report.counts.skipped), (12, 8));
+    assert_eq!(bench.tally("result.jsonl"), once_each(0..20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_cuts_what_is_under_way_and_counts_it() {
+    let bench = slow();
+    let mut run = bench.run(Source::rows(rows(0..20)).unwrap());
+    let stop = StopHandle::new();
+    run.stop = stop.clone();
+    let start = Instant::now();
+    let (report, ()) = futures::join!(run.execute(), async {
+        tokio::time::sleep(Duration::from_secs(13)).await;
+        stop.interrupt_within(Duration::from_secs(2));
+    });
+    let report = report.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 15);
+    assert_eq!(
+        (report.counts.ok, report.counts.pending, report.cut),
+        (4, 16, 4)
+    );
+    assert_eq!(
+        bench.lines("result.jsonl").len(),
+        4,
+        "what was there before is kept"
+    );
+}
+
+/// What a kill leaves: the future is dropped wherever it is, and nothing of it runs any more.
+#[tokio::test]
+async fn a_run_that_is_dropped_anywhere_goes_on_without_loss_or_double() {
+    let mut bench = Bench::new();
+    bench.ask.latency = Duration::from_millis(1);
+    let mut seed = 7_u64;
+    let mut answers = 0;
+    for _ in 0..40 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let polls = seed >> 57;
+        let mut run = Box::pin(bench.run(Source::rows(rows(0..200)).unwrap()).execute());
+        for _ in 0..polls {
+            if futures::poll!(&mut run).is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        drop(run);
+        // A commit may still be on its way in a thread; it is whole or not there.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let journal = bench.lines("journal.jsonl").len();
+        assert!(journal >= answers, "no answer is lost");
+        answers = journal;
+    }
+    bench.make(&rows(0..200)).await.unwrap();
+    assert_eq!(bench.tally("result.jsonl"), once_each(0..200));
+    assert_eq!(
+        bench.lines("journal.jsonl").len(),
+        200,
+        "no answer was paid for twice"
+    );
+}
+
+#[tokio::test]
+async fn two_runs_in_one_folder_are_one_too_many() {
+    let bench = slow();
+    let first = tokio::spawn(bench.run(Source::rows(rows(0..3)).unwrap()).execute());
+    tokio::task::yield_now().await;
+    while !bench.path().join("run.json").exists() {
+        tokio::task::yield_now().await;
+    }
+    let error = bench.make(&rows(0..3)).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("(process {}", std::process::id())),
+        "{error}"
+    );
+    first.abort();
+}
+
+#[tokio::test]
+async fn a_folder_where_nothing_can_be_written_is_found_before_the_first_request() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path().join("journal.jsonl")).unwrap();
+    let error = bench.make(&rows(0..3)).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("journal.jsonl is not a regular file"),
+        "{error}"
+    );
+    assert_eq!(bench.asked(), 0);
+}
