@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::report::Counts;
+
 /// Why a run could not start, or could not go on.
 ///
 /// Match on [`kind`](Error::kind), never on the text.
@@ -30,6 +32,13 @@ pub enum ErrorKind {
         dir: PathBuf,
         /// What is different.
         changes: Vec<Change>,
+    },
+    /// A run with the same settings is not finished, and what it has was paid for.
+    Unfinished {
+        /// The run folder.
+        dir: PathBuf,
+        /// Where its rows stood at its last checkpoint.
+        counts: Counts,
     },
     /// Another process works on the run folder.
     Locked {
@@ -202,6 +211,13 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            ErrorKind::Unfinished { dir, counts } => write!(
+                f,
+                "the run in {} has the same settings and is not finished ({} of {} rows at its last checkpoint)",
+                dir.display(),
+                counts.ok + counts.skipped,
+                counts.rows
+            ),
             ErrorKind::Locked { dir, holder } => {
                 write!(f, "another process works on {} ({holder})", dir.display())
             }

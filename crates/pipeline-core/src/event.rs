@@ -81,6 +81,13 @@ pub enum Event<'a> {
         /// Which row.
         id: RowId,
     },
+    /// The endpoint puts everybody off.
+    Paused {
+        /// What it said.
+        message: &'a str,
+        /// For how long.
+        wait: Duration,
+    },
     /// A request will be sent again.
     Retrying {
         /// For which row.

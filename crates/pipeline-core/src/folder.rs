@@ -29,6 +29,9 @@ pub struct Start {
     pub resume: Option<Resume>,
     /// Begin afresh; an old folder in the way is moved aside, never deleted.
     pub new: bool,
+    /// Do not begin a new folder with a time stamp where an unfinished run with the same settings holds
+    /// answers that were paid for: that is an error which names it.
+    pub offer_unfinished: bool,
     /// Work on a copy under this name that keeps every answer whose call is unchanged.
     pub fork: Option<String>,
 }
@@ -92,7 +95,7 @@ impl Place {
     /// # Errors
     ///
     /// When a folder or a manifest cannot be read.
-    pub fn latest(&self) -> Result<Option<PathBuf>, Error> {
+    pub(crate) fn latest(&self) -> Result<Option<PathBuf>, Error> {
         if !self.need_time_stamp {
             let dir = self.experiment();
             return Ok(is_run(&dir).then_some(dir));
@@ -110,7 +113,7 @@ impl Place {
     /// # Errors
     ///
     /// When a folder or a manifest cannot be read.
-    pub fn unfinished(
+    pub(crate) fn unfinished(
         &self,
         dataset: &Map<String, Value>,
     ) -> Result<Option<(PathBuf, Manifest)>, Error> {
@@ -415,7 +418,7 @@ mod tests {
     }
 
     fn fill(folder: &RunFolder) -> Manifest {
-        let manifest = Manifest::new(Map::new(), Value::Null);
+        let manifest = Manifest::new(Map::new(), std::collections::BTreeMap::new());
         manifest.write(folder.dir()).unwrap();
         std::fs::write(folder.dir().join("journal.jsonl"), "{}\n").unwrap();
         manifest

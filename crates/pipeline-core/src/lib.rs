@@ -16,7 +16,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let dir = tempfile::tempdir().unwrap();
 //! let place = Place { output_dir: dir.path().into(), experiment_name: "demo".into(), need_time_stamp: false };
-//! let rows = Source::rows([serde_json::json!({"topic": "tides"})]).unwrap();
+//! let rows = Source::rows([serde_json::json!({"topic": "tides"})]);
 //! let report = Run::new(place, rows, Workflow::new().then(Shout)).execute().await.unwrap();
 //! assert!(std::fs::read_to_string(report.result_path()).unwrap().contains(r#""response":"{\"TOPIC\":\"TIDES\"}""#));
 //! # });
@@ -62,7 +62,8 @@ pub use error::{Change, Error, ErrorKind, InputProblem, InputProblems};
 pub use event::{Batch, Event, Observer};
 pub use folder::{Place, Resume, Start};
 pub use journal::{JournaledAnswer, PaidAnswer, call_key};
-pub use manifest::{Command, InputFacts, Manifest};
+pub use look::{CheckedRows, check_rows, first_rows};
+pub use manifest::{Command, InputFacts, Manifest, Setting};
 pub use record::{Failure, FailureReason, Record, Usage};
 pub use report::{Counts, Report};
 pub use row::{Row, RowId};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::before::Before;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
 use crate::folder::Target;
 use crate::fork;
@@ -36,7 +36,14 @@ impl Look<'_> {
         let Source { name, kind } = source;
         let source = match kind {
             Kind::Lasting(lasting) => lasting,
-            Kind::Stdin => spool_stdin(name, dir)?,
+            Kind::Stdin => {
+                // Who types may never end; an interrupt must not wait for it.
+                let dir = dir.clone();
+                tokio::select! {
+                    source = blocking(move || spool_stdin(name, &dir)) => source?,
+                    () = self.job.stop.token().cancelled() => return Err(ErrorKind::Interrupted.into()),
+                }
+            }
             Kind::Stream(rows) => return self.at_stream(name, rows, check).await,
         };
 
@@ -220,4 +227,54 @@ async fn blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// What a check of all rows found.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CheckedRows {
+    /// How many there are.
+    pub rows: u64,
+    /// How many contents come more than once.
+    pub repeated: u64,
+    /// What is wrong.
+    pub problems: InputProblems,
+    /// Worth a line, but nothing that stops.
+    pub warnings: Vec<String>,
+}
+
+/// Reads and checks all rows, as a run does before its first request. Blocks; makes no folder.
+///
+/// # Errors
+///
+/// When the rows cannot be read. What is wrong with them is in what it returns. A stream cannot be
+/// checked as a whole.
+pub fn check_rows(
+    source: Source,
+    check: &mut dyn Check,
+    max_row_bytes: usize,
+) -> Result<CheckedRows, Error> {
+    let source = source.readable_once()?;
+    let examined = examine(&source, max_row_bytes, check, &Finished::default(), |_| {
+        true
+    })?;
+    Ok(CheckedRows {
+        rows: examined.rows,
+        repeated: examined.repeated.len() as u64,
+        problems: examined.problems,
+        warnings: examined.warnings,
+    })
+}
+
+/// The first rows as JSON texts, at most so many. Blocks; makes no folder.
+///
+/// # Errors
+///
+/// When they cannot be read, or one of them is no JSON object.
+pub fn first_rows(
+    source: Source,
+    count: usize,
+    max_row_bytes: usize,
+) -> Result<Vec<String>, Error> {
+    source.readable_once()?.first(count, max_row_bytes)
 }

@@ -1,5 +1,6 @@
 //! `run.json`: what a run folder was made with, by which commands, and how far it came.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub struct Manifest {
     /// What makes this dataset one dataset: provider, model, prompts, extractor and so on.
     pub dataset: Map<String, Value>,
     /// The effective configuration, each value with where it came from; no secrets.
-    pub settings: Value,
+    pub settings: BTreeMap<String, Setting>,
     /// The input of the last command.
     #[serde(default)]
     pub input: InputFacts,
@@ -41,6 +42,15 @@ pub struct Manifest {
     pub counts: Counts,
     /// Every command that worked on this run, oldest first.
     pub commands: Vec<Command>,
+}
+
+/// One effective setting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its value; never a secret.
+    pub value: Value,
+    /// Where it came from, for people: "default", "config.yaml:7", "--set model.temperature".
+    pub origin: String,
 }
 
 /// The input of a command, as it was when it was checked.
@@ -77,7 +87,10 @@ pub struct Command {
 }
 
 impl Manifest {
-    pub(crate) fn new(dataset: Map<String, Value>, settings: Value) -> Manifest {
+    pub(crate) fn new(
+        dataset: Map<String, Value>,
+        settings: BTreeMap<String, Setting>,
+    ) -> Manifest {
         Manifest {
             format: FORMAT,
             tool: tool(),
@@ -135,10 +148,26 @@ impl Manifest {
     }
 
     /// Notes that a command begins.
-    pub(crate) fn begin(&mut self, input: InputFacts, settings: Value, what: Value) {
+    pub(crate) fn begin(
+        &mut self,
+        input: InputFacts,
+        settings: BTreeMap<String, Setting>,
+        what: Value,
+    ) {
         let mut changes = Vec::new();
         if !self.commands.is_empty() {
-            differences("", &self.settings, &settings, &mut changes);
+            let plain = |settings: &BTreeMap<String, Setting>| {
+                settings
+                    .iter()
+                    .map(|(key, setting)| (key.clone(), setting.value.clone()))
+                    .collect::<Map<_, _>>()
+            };
+            differences(
+                "",
+                &plain(&self.settings).into(),
+                &plain(&settings).into(),
+                &mut changes,
+            );
         }
         self.tool = tool();
         self.ended = None;
@@ -253,7 +282,7 @@ mod tests {
             map(
                 json!({"model": {"temperature": 0.7, "extra": {"top_p": 1}}, "prompts": {"user": "a\nb\nc"}}),
             ),
-            Value::Null,
+            BTreeMap::new(),
         );
         let now = map(
             json!({"model": {"temperature": 0.9, "extra": {"seed": 1}}, "prompts": {"user": "a\nB\nc"}}),

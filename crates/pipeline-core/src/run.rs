@@ -1,5 +1,6 @@
 //! One command's work on a run folder, from the first look to the last line.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::event::{Event, Observer};
 use crate::failures;
 use crate::folder::{Place, RunFolder, Start, Target, has_answers};
 use crate::look::{Look, Looked};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Setting};
 use crate::report::Report;
 use crate::shared::Shared;
 use crate::source::{Check, Source};
@@ -72,7 +73,7 @@ pub struct Run {
     /// `extract` names the extractor: where only that changes, a fork keeps every answer.
     pub dataset: Map<String, Value>,
     /// The effective settings, for the manifest; no secrets.
-    pub settings: Value,
+    pub settings: BTreeMap<String, Setting>,
     /// What was asked for, for the manifest.
     pub command: Value,
     /// Whether no real model is asked, for the report.
@@ -95,7 +96,7 @@ impl Run {
             check: Box::new(()),
             workflow,
             dataset: Map::new(),
-            settings: Value::Null,
+            settings: BTreeMap::new(),
             command: Value::Null,
             offline: false,
             options: RunOptions::default(),
@@ -120,6 +121,17 @@ impl Run {
             ..
         } = self;
         let target = place.target(&start)?;
+        if start.offer_unfinished
+            && !start.new
+            && matches!(target, Target::Stamped(_))
+            && let Some((dir, manifest)) = place.unfinished(&dataset)?
+        {
+            return Err(ErrorKind::Unfinished {
+                dir,
+                counts: manifest.counts,
+            }
+            .into());
+        }
         let folder = RunFolder::open(&target)?;
         let dir = folder.dir().to_owned();
         let job = Job {
@@ -151,7 +163,7 @@ pub(crate) struct Job {
     pub(crate) target: Target,
     pub(crate) workflow: Workflow,
     pub(crate) dataset: Map<String, Value>,
-    settings: Value,
+    settings: BTreeMap<String, Setting>,
     command: Value,
     offline: bool,
     pub(crate) options: RunOptions,

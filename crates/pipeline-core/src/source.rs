@@ -1,7 +1,7 @@
 //! Where rows come from, and the check of all of them before the first request.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,15 @@ use crate::lines::{LineText, Lines, LinesError};
 use crate::manifest::InputFacts;
 use crate::row::{Content, Row, RowId};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-pub(crate) type RowStream = BoxStream<'static, Result<Box<str>, BoxError>>;
+/// A row as JSON, or why it cannot be.
+type Written = Result<Box<str>, String>;
+pub(crate) type RowStream = BoxStream<'static, Written>;
+
+fn write(row: &impl Serialize) -> Written {
+    serde_json::to_string(row)
+        .map(Into::into)
+        .map_err(|error| format!("cannot be written as JSON: {error}"))
+}
 
 /// Rows, one JSON object each.
 pub struct Source {
@@ -39,24 +46,26 @@ pub(crate) enum Kind {
 #[derive(Clone)]
 pub(crate) struct Lasting {
     name: String,
-    from: From,
+    from: Where,
 }
 
 #[derive(Clone)]
-enum From {
+enum Where {
     File(PathBuf),
+    /// Only where one reading is enough.
+    Stdin,
     /// The caller held them all anyway.
-    Rows(Arc<[Box<str>]>),
+    Rows(Arc<[Written]>),
 }
 
 impl Source {
     /// A file of JSON Lines.
     pub fn jsonl(path: impl Into<PathBuf>) -> Source {
         let path = path.into();
-        Source::lasting(path.display().to_string(), From::File(path))
+        Source::lasting(path.display().to_string(), Where::File(path))
     }
 
-    fn lasting(name: String, from: From) -> Source {
+    fn lasting(name: String, from: Where) -> Source {
         Source {
             name: name.clone(),
             kind: Kind::Lasting(Lasting { name, from }),
@@ -73,29 +82,21 @@ impl Source {
 
     /// Rows that are all there. They are checked as a whole before the first request.
     ///
-    /// # Errors
-    ///
-    /// When a row cannot be written as JSON.
-    pub fn rows<T: Serialize>(
-        rows: impl IntoIterator<Item = T>,
-    ) -> Result<Source, serde_json::Error> {
-        let rows: Vec<Box<str>> = rows
-            .into_iter()
-            .map(|row| serde_json::to_string(&row).map(Into::into))
-            .collect::<Result<_, _>>()?;
-        Ok(Source::lasting("rows".into(), From::Rows(rows.into())))
+    /// ```
+    /// # use data_generation_pipeline_core::Source;
+    /// let source = Source::rows([serde_json::json!({"topic": "tides"})]);
+    /// ```
+    pub fn rows<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Source {
+        let rows: Vec<Written> = rows.into_iter().map(|row| write(&row)).collect();
+        Source::lasting("rows".into(), Where::Rows(rows.into()))
     }
 
     /// Rows that come one by one. Each is checked before its own request; a bad one fails alone.
     pub fn stream<T: Serialize>(rows: impl Stream<Item = T> + Send + 'static) -> Source {
-        let rows = rows.map(|row| {
-            serde_json::to_string(&row)
-                .map(Into::into)
-                .map_err(BoxError::from)
-        });
+        let rows = rows.map(|row| write(&row)).boxed();
         Source {
             name: "stream".into(),
-            kind: Kind::Stream(rows.boxed()),
+            kind: Kind::Stream(rows),
         }
     }
 
@@ -204,10 +205,10 @@ pub(crate) struct Fault {
 enum Pass {
     File {
         path: PathBuf,
-        lines: Lines<BufReader<File>>,
+        lines: Lines<Box<dyn BufRead + Send>>,
     },
     Rows {
-        rows: Arc<[Box<str>]>,
+        rows: Arc<[Written]>,
         next: usize,
     },
 }
@@ -215,10 +216,13 @@ enum Pass {
 impl Pass {
     fn open(source: &Lasting, max_row_bytes: usize) -> Result<(Pass, Option<FileState>), Error> {
         match &source.from {
-            From::File(path) => {
+            Where::File(path) => {
                 let file = open_input(path)?;
                 let state = FileState::of(&file).map_err(Error::io("could not read", path))?;
-                let lines = Lines::new(BufReader::with_capacity(256 * 1024, file), max_row_bytes);
+                let lines = Lines::new(
+                    Box::new(BufReader::with_capacity(256 * 1024, file)) as Box<dyn BufRead + Send>,
+                    max_row_bytes,
+                );
                 Ok((
                     Pass::File {
                         path: path.clone(),
@@ -227,7 +231,18 @@ impl Pass {
                     Some(state),
                 ))
             }
-            From::Rows(rows) => Ok((
+            Where::Stdin => {
+                let reader = Box::new(BufReader::new(io::stdin())) as Box<dyn BufRead + Send>;
+                let path = PathBuf::from("standard input");
+                Ok((
+                    Pass::File {
+                        path,
+                        lines: Lines::new(reader, max_row_bytes),
+                    },
+                    None,
+                ))
+            }
+            Where::Rows(rows) => Ok((
                 Pass::Rows {
                     rows: Arc::clone(rows),
                     next: 0,
@@ -262,11 +277,11 @@ impl Pass {
                 }))
             }
             Pass::Rows { rows, next } => {
-                let Some(text) = rows.get(*next) else {
+                let Some(row) = rows.get(*next) else {
                     return Ok(None);
                 };
                 *next += 1;
-                Ok(Some(judge(*next as u64, text, scratch)))
+                Ok(Some(judge_written(*next as u64, row, scratch)))
             }
         }
     }
@@ -300,6 +315,18 @@ fn judge<'a>(line: u64, text: &'a str, scratch: &mut Vec<u8>) -> Given<'a> {
             line,
             content: Content::of_bytes(text.as_bytes()),
             text: Err(invalid(error.to_string())),
+        },
+    }
+}
+
+fn judge_written<'a>(number: u64, row: &'a Written, scratch: &mut Vec<u8>) -> Given<'a> {
+    match row {
+        Ok(text) => judge(number, text, scratch),
+        // What cannot be written cannot be told from others either, but by its place.
+        Err(what) => Given {
+            line: number,
+            content: Content::of_bytes(format!("{number} {what}").as_bytes()),
+            text: Err(invalid(what.clone())),
         },
     }
 }
@@ -492,18 +519,11 @@ impl Rows {
                     Content::of_bytes(text.as_bytes()),
                     Err((too_large(text.len() as u64), None)),
                 ),
-                Some(Ok(text)) => {
-                    let given = judge(self.index + 1, &text, &mut self.scratch);
+                Some(written) => {
+                    let given = judge_written(self.index + 1, &written, &mut self.scratch);
                     (
                         given.content,
                         given.text.map_err(|fault| (fault, None)).map(str::to_owned),
-                    )
-                }
-                Some(Err(error)) => {
-                    let message = format!("cannot be written as JSON: {error}");
-                    (
-                        Content::of_bytes(format!("{} {message}", self.index).as_bytes()),
-                        Err((invalid(message), None)),
                     )
                 }
             },
@@ -553,6 +573,42 @@ impl Seal {
     }
 }
 
+impl Source {
+    /// For one reading, without a folder to copy standard input to.
+    pub(crate) fn readable_once(self) -> Result<Lasting, Error> {
+        match self.kind {
+            Kind::Lasting(lasting) => Ok(lasting),
+            Kind::Stdin => Ok(Lasting {
+                name: self.name,
+                from: Where::Stdin,
+            }),
+            Kind::Stream(_) => Err(Error::usage("a stream shows its rows only while it runs")),
+        }
+    }
+}
+
+impl Lasting {
+    pub(crate) fn first(&self, count: usize, max_row_bytes: usize) -> Result<Vec<String>, Error> {
+        let (mut pass, _) = Pass::open(self, max_row_bytes)?;
+        let mut scratch = Vec::new();
+        let mut rows = Vec::new();
+        while rows.len() < count
+            && let Some(given) = pass.next(&mut scratch)?
+        {
+            match given.text {
+                Ok(text) => rows.push(text.to_owned()),
+                Err(fault) => {
+                    return Err(Error::usage(format!(
+                        "{}:{}: {}",
+                        self.name, given.line, fault.message
+                    )));
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
 /// Copies standard input into the run folder, so that it can be checked first and read again.
 pub(crate) fn spool_stdin(name: String, dir: &Path) -> Result<Lasting, Error> {
     let path = dir.join(".input.jsonl");
@@ -566,7 +622,7 @@ pub(crate) fn spool_stdin(name: String, dir: &Path) -> Result<Lasting, Error> {
     copy().map_err(Error::io("could not copy standard input to", &path))?;
     Ok(Lasting {
         name,
-        from: From::File(path),
+        from: Where::File(path),
     })
 }
 
@@ -628,7 +684,7 @@ mod tests {
             serde_json::json!({"a": 1}),
         ];
         let (_dir, from_file) = file("{\"a\": 1}\n{\"b\":\"\\u4eba\"}\n\n{\"a\":1}\n");
-        let from_list = lasting(Source::rows(values.clone()).unwrap());
+        let from_list = lasting(Source::rows(values.clone()));
         let mut ids = Vec::new();
         for source in [from_file, from_list] {
             let examined = look(&source);
@@ -715,7 +771,7 @@ mod tests {
             .collect::<String>();
         let (_dir, source) = file(&text);
         let examined = look(&source);
-        let From::File(path) = &source.from else {
+        let Where::File(path) = &source.from else {
             panic!()
         };
         std::fs::write(path, text.replace("700", "701")).unwrap();

@@ -136,7 +136,7 @@ async fn answers_that_were_judged_are_not_judged_again() {
     use crate::harness::Extract;
     let bench = Bench::behaving(|_, _| Ok("bad".into()));
     for commands in 1..=3 {
-        let mut run = bench.run(Source::rows(rows(0..1)).unwrap());
+        let mut run = bench.run(Source::rows(rows(0..1)));
         run.workflow = run.workflow.then(Extract("good"));
         let report = run.execute().await.unwrap();
         assert_eq!((bench.asked(), report.counts.failed), (2, 1));
@@ -245,7 +245,7 @@ async fn an_input_that_has_nothing_of_the_run_is_refused_unless_it_is_to_be_adde
         "{error}"
     );
     assert_eq!(bench.asked(), 0);
-    let mut run = bench.run(Source::rows(rows(10..13)).unwrap());
+    let mut run = bench.run(Source::rows(rows(10..13)));
     run.options.add = true;
     let report = run.execute().await.unwrap();
     assert_eq!((report.counts.ok, report.not_in_input), (3, 3));
@@ -279,7 +279,7 @@ async fn beginning_afresh_keeps_the_old_folder_beside() {
     let bench = Bench::new();
     bench.make(&rows(0..3)).await.unwrap();
     bench.asked();
-    let mut run = bench.run(Source::rows(rows(0..3)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..3)));
     run.start = Start {
         new: true,
         ..Start::default()

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::harness::{Bench, Extract, read_lines, rows};
 
 fn forked(bench: &Bench, extract: Option<&'static str>) -> data_generation_pipeline_core::Run {
-    let mut run = bench.run(Source::rows(rows(0..6)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..6)));
     run.start = Start {
         fork: Some("copy".into()),
         ..Start::default()

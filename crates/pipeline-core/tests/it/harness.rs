@@ -162,7 +162,7 @@ impl Bench {
     }
 
     pub(crate) async fn make(&self, rows: &[Value]) -> Result<Report, Error> {
-        self.run(Source::rows(rows).unwrap()).execute().await
+        self.run(Source::rows(rows)).execute().await
     }
 
     pub(crate) fn path(&self) -> PathBuf {

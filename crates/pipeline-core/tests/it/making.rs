@@ -118,7 +118,7 @@ async fn an_answer_that_the_next_step_refuses_is_asked_for_once_more_and_then_ke
             "bad".into()
         })
     });
-    let mut run = bench.run(Source::rows(rows(0..3)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..3)));
     run.workflow = run.workflow.then(Extract("go"));
     let report = run.execute().await.unwrap();
     assert_eq!(
@@ -146,7 +146,7 @@ async fn an_answer_that_the_next_step_refuses_is_asked_for_once_more_and_then_ke
     );
     assert_eq!(failure["answers"].as_array().unwrap().len(), 2);
 
-    let mut run = bench.run(Source::rows([json!({"n": 5})]).unwrap());
+    let mut run = bench.run(Source::rows([json!({"n": 5})]));
     run.workflow = Workflow::new()
         .then(bench.ask.clone())
         .then(Extract("go"))
@@ -171,7 +171,7 @@ async fn nothing_is_asked_while_a_row_does_not_fit_and_it_fails_alone_where_that
     }
     let bench = Bench::new();
     let input = [json!({"n": 0}), json!({"m": 1}), json!({"n": 2})];
-    let mut run = bench.run(Source::rows(&input).unwrap());
+    let mut run = bench.run(Source::rows(&input));
     run.check = Box::new(WantsN);
     let error = run.execute().await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Input(problems) if problems.total == 1));
@@ -185,7 +185,7 @@ async fn nothing_is_asked_while_a_row_does_not_fit_and_it_fails_alone_where_that
         "nothing came of it, so nothing is left"
     );
 
-    let mut run = bench.run(Source::rows(&input).unwrap());
+    let mut run = bench.run(Source::rows(&input));
     run.check = Box::new(WantsN);
     run.options.skip_invalid = true;
     let report = run.execute().await.unwrap();
@@ -211,7 +211,7 @@ async fn no_more_rows_are_at_work_than_there_are_places() {
     bench.ask.latency = Duration::from_millis(100);
     let open = Arc::new(Mutex::new((0_i32, 0_i32)));
     let seen = Arc::clone(&open);
-    let mut run = bench.run(Source::rows(rows(0..40)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..40)));
     run.observers.push(Arc::new(move |event: &Event<'_>| {
         let mut open = seen.lock().unwrap();
         match event {
@@ -234,7 +234,7 @@ async fn large_rows_leave_room_for_one_another() {
         .collect();
     let open = Arc::new(Mutex::new((0_i32, 0_i32)));
     let seen = Arc::clone(&open);
-    let mut run = bench.run(Source::rows(input).unwrap());
+    let mut run = bench.run(Source::rows(input));
     run.options.bytes_in_flight = 1500;
     run.observers.push(Arc::new(move |event: &Event<'_>| {
         let mut open = seen.lock().unwrap();
@@ -260,7 +260,7 @@ async fn batches_tell_what_became_durable_and_add_up() {
     });
     let told = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let hear = Arc::clone(&told);
-    let mut run = bench.run(Source::rows(rows(0..10)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..10)));
     run.observers.push(Arc::new(move |event: &Event<'_>| {
         if let Event::Committed(batch) = event {
             let mut told = hear.lock().unwrap();
@@ -280,7 +280,7 @@ async fn an_empty_input_makes_an_empty_dataset_and_says_so() {
     let bench = Bench::new();
     let warned = Arc::new(Mutex::new(Vec::new()));
     let hear = Arc::clone(&warned);
-    let mut run = bench.run(Source::rows(rows(0..0)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..0)));
     run.observers.push(Arc::new(move |event: &Event<'_>| {
         if let Event::Warning { message } = event {
             hear.lock().unwrap().push(message.to_string());
@@ -294,7 +294,7 @@ async fn an_empty_input_makes_an_empty_dataset_and_says_so() {
 async fn a_limit_takes_the_first_rows_done_or_not() {
     let bench = Bench::new();
     let limited = |n| {
-        let mut run = bench.run(Source::rows(rows(0..20)).unwrap());
+        let mut run = bench.run(Source::rows(rows(0..20)));
         run.options.limit = Some(n);
         run
     };

@@ -16,7 +16,7 @@ fn slow() -> Bench {
 #[tokio::test(start_paused = true)]
 async fn an_interrupt_waits_for_the_answers_under_way_and_starts_nothing_new() {
     let bench = slow();
-    let mut run = bench.run(Source::rows(rows(0..20)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..20)));
     let stop = StopHandle::new();
     run.stop = stop.clone();
     let start = Instant::now();
@@ -41,7 +41,7 @@ async fn an_interrupt_waits_for_the_answers_under_way_and_starts_nothing_new() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_cuts_what_is_under_way_and_counts_it() {
     let bench = slow();
-    let mut run = bench.run(Source::rows(rows(0..20)).unwrap());
+    let mut run = bench.run(Source::rows(rows(0..20)));
     let stop = StopHandle::new();
     run.stop = stop.clone();
     let start = Instant::now();
@@ -72,7 +72,7 @@ async fn a_run_that_is_dropped_anywhere_goes_on_without_loss_or_double() {
     for _ in 0..40 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let polls = seed >> 57;
-        let mut run = Box::pin(bench.run(Source::rows(rows(0..200)).unwrap()).execute());
+        let mut run = Box::pin(bench.run(Source::rows(rows(0..200))).execute());
         for _ in 0..polls {
             if futures::poll!(&mut run).is_ready() {
                 break;
@@ -98,7 +98,7 @@ async fn a_run_that_is_dropped_anywhere_goes_on_without_loss_or_double() {
 #[tokio::test]
 async fn two_runs_in_one_folder_are_one_too_many() {
     let bench = slow();
-    let first = tokio::spawn(bench.run(Source::rows(rows(0..3)).unwrap()).execute());
+    let first = tokio::spawn(bench.run(Source::rows(rows(0..3))).execute());
     tokio::task::yield_now().await;
     while !bench.path().join("run.json").exists() {
         tokio::task::yield_now().await;

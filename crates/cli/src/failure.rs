@@ -1,0 +1,102 @@
+//! An error as the user sees it: what happened, what caused it, what to do.
+
+use std::error::Error as StdError;
+use std::process::ExitCode;
+
+use data_generation::{Error, pipeline};
+
+use crate::exit;
+use crate::output;
+
+/// What ends a command before its end.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: ExitCode,
+    message: String,
+    causes: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(exit::USAGE, message)
+    }
+
+    pub(crate) fn io(message: impl Into<String>, error: &std::io::Error) -> Failure {
+        Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(exit::IO, message)
+        }
+    }
+
+    fn new(code: u8, message: impl Into<String>) -> Failure {
+        Failure {
+            code: ExitCode::from(code),
+            message: message.into(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hints.push(hint.into());
+        self
+    }
+
+    pub(crate) fn print(&self) {
+        output::error_line(&format!("error: {}", self.message));
+        for cause in &self.causes {
+            output::error_line(&format!("  caused by: {cause}"));
+        }
+        for hint in &self.hints {
+            output::error_line(&format!("  hint: {hint}"));
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        Failure {
+            code: exit::of_error(&error),
+            message: error.to_string(),
+            causes,
+            hints: hints(&error),
+        }
+    }
+}
+
+fn hints(error: &Error) -> Vec<String> {
+    let Error::Run(run) = error else {
+        return Vec::new();
+    };
+    let hint = match run.kind() {
+        pipeline::ErrorKind::Changed { .. } => {
+            "`--fork NAME` makes a new dataset that keeps every answer whose request is unchanged, `--new` begins \
+             afresh; or take the changes back"
+        }
+        pipeline::ErrorKind::Unfinished { dir, .. } => {
+            return vec![
+                format!(
+                    "`--resume` goes on with it, `--resume {}` always with this one",
+                    dir.display()
+                ),
+                "`--new` begins a new one and leaves it as it is".to_owned(),
+            ];
+        }
+        pipeline::ErrorKind::OtherInput { .. } => {
+            "`--add` adds these rows to it; another output_data.experiment_name keeps them apart"
+        }
+        pipeline::ErrorKind::Input(problems) if problems.rows > 0 => {
+            "mend the rows or the prompts; `--skip-invalid` lets these rows fail alone"
+        }
+        pipeline::ErrorKind::Locked { .. } => "wait for it, or stop it; what it has made is kept",
+        _ => return Vec::new(),
+    };
+    vec![hint.to_owned()]
+}

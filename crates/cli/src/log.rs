@@ -1,0 +1,90 @@
+//! The log: one file a day, off the run's way.
+
+use data_generation::settings::LoggingSettings;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::failure::Failure;
+
+/// Log files that are kept.
+const DAYS: usize = 14;
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Keeps the log going; what waits is written when it is dropped.
+pub(crate) struct Log {
+    _guard: Option<WorkerGuard>,
+    dropped: Option<ErrorCounter>,
+}
+
+impl Log {
+    /// Starts the log that the settings want.
+    pub(crate) fn start(settings: &LoggingSettings) -> Result<Log, Failure> {
+        let level = settings.level.to_ascii_lowercase();
+        if !LEVELS.contains(&level.as_str()) {
+            return Err(Failure::usage(format!(
+                "logging.level is `{}`; it is one of {}",
+                settings.level,
+                LEVELS.join(", ")
+            )));
+        }
+        let Some(dir) = &settings.dir else {
+            return Ok(Log {
+                _guard: None,
+                dropped: None,
+            });
+        };
+        let refused = |error: &dyn std::fmt::Display| {
+            let error = std::io::Error::other(error.to_string());
+            Failure::io(
+                format!("could not write to the log folder {}", dir.display()),
+                &error,
+            )
+            .hint("set logging.dir to another folder, or to null for no log")
+        };
+        std::fs::create_dir_all(dir).map_err(|error| refused(&error))?;
+        let file = RollingFileAppender::builder()
+            .rotation(Rotation::DAILY)
+            .filename_prefix("datagen")
+            .filename_suffix("log")
+            .max_log_files(DAYS)
+            .build(dir)
+            .map_err(|error| refused(&error))?;
+        // A log that cannot keep up loses lines and counts them: it must never hold up a run.
+        let (writer, guard) = NonBlockingBuilder::default()
+            .lossy(true)
+            .thread_name("log")
+            .finish(file);
+        let dropped = writer.error_counter();
+        // What the libraries below say may hold bodies and headers, so they are only heard when they warn,
+        // and async-openai, which logs whole bodies, never.
+        let filter = format!(
+            "warn,async_openai=off,data_generation={level},data_generation_llm_client={level},\
+             data_generation_pipeline_core={level},datagen={level}"
+        );
+        let filter = if level == "off" {
+            EnvFilter::new("off")
+        } else {
+            EnvFilter::new(filter)
+        };
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_ansi(false)
+                    .with_writer(writer),
+            )
+            .init();
+        Ok(Log {
+            _guard: Some(guard),
+            dropped: Some(dropped),
+        })
+    }
+
+    /// Lines that were lost because the disk could not keep up.
+    pub(crate) fn dropped_lines(&self) -> usize {
+        self.dropped.as_ref().map_or(0, ErrorCounter::dropped_lines)
+    }
+}

@@ -1,0 +1,40 @@
+//! `datagen`: datasets from prompts and rows with large language models, from the command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod check;
+mod exit;
+mod failure;
+mod files;
+mod init;
+mod log;
+mod output;
+mod pipeline;
+mod preview;
+mod progress;
+mod run;
+mod signals;
+
+fn main() -> ExitCode {
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // clap prints help and its own errors; it exits with 2 for a mistake, which is our code as well.
+        Err(error) => error.exit(),
+    };
+    let result = match arguments.command {
+        args::Command::Init(init) => init::run(&init),
+        args::Command::Check(check) => check::run(&check),
+        args::Command::Preview(preview) => preview::run(&preview),
+        args::Command::Run(run) => run::run(&run),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            failure.code
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Building a pipeline: layers of configuration, prompts, extractor, model.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use data_generation_config::{Layers, Loaded};
+use data_generation_extractors::{self as extractors, Extract};
+use data_generation_llm_client::Model;
+use data_generation_templating::{Prompt, Prompts, Syntax};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::settings::{OutputSettings, PromptSettings, Provider, Settings};
+use crate::{DataGenerationPipeline, Error};
+
+/// The prefix of environment variables that are configuration: `DATAGEN_MODEL__TEMPERATURE=0.2`.
+pub const ENV_PREFIX: &str = "DATAGEN_";
+
+/// Puts a pipeline together; see [`DataGenerationPipeline::builder`].
+///
+/// Every value of the configuration can be given here. A value for one key wins over a value for its
+/// group, in whatever order they are given; both win over command line, environment and file.
+#[must_use]
+pub struct Builder {
+    file: Option<PathBuf>,
+    environment: Environment,
+    /// The layers above the environment, in the order in which they were given.
+    above: Vec<Above>,
+    system_prompt: Option<Option<String>>,
+    user_prompt: Option<String>,
+    extractor: Option<Arc<dyn Extract>>,
+    model: Option<Arc<dyn Model>>,
+}
+
+/// Where variables are looked up.
+pub(crate) enum Environment {
+    OfTheProcess,
+    Given(HashMap<String, String>),
+}
+
+impl Environment {
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        match self {
+            Environment::OfTheProcess => std::env::var(name).ok(),
+            Environment::Given(variables) => variables.get(name).cloned(),
+        }
+    }
+
+    /// All that are text; one that is not cannot be one of ours.
+    fn all(&self) -> Vec<(String, String)> {
+        match self {
+            Environment::OfTheProcess => std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            Environment::Given(variables) => variables.clone().into_iter().collect(),
+        }
+    }
+}
+
+enum Above {
+    Assignment(String),
+    Flag {
+        key: String,
+        flag: String,
+        value: Value,
+    },
+    Group {
+        key: String,
+        value: Value,
+    },
+    Value {
+        key: String,
+        value: Value,
+    },
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty => $key:literal;)*) => {
+        $($(#[$doc])*
+        pub fn $name(self, value: $type) -> Builder {
+            self.set($key, value)
+        })*
+    };
+}
+
+impl Builder {
+    pub(crate) fn new() -> Builder {
+        Builder {
+            file: None,
+            environment: Environment::OfTheProcess,
+            above: Vec::new(),
+            system_prompt: None,
+            user_prompt: None,
+            extractor: None,
+            model: None,
+        }
+    }
+
+    /// The YAML file; without one the built-in defaults are the lowest layer.
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.file = Some(path.into());
+        self
+    }
+
+    /// The environment, instead of that of this process.
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Builder {
+        self.environment = Environment::Given(variables.into_iter().collect());
+        self
+    }
+
+    /// One value by its key, such as `run.retry.max_attempts`.
+    pub fn set(mut self, key: &str, value: impl Serialize) -> Builder {
+        self.above.push(Above::Value {
+            key: key.to_owned(),
+            value: to_value(value),
+        });
+        self
+    }
+
+    /// One value as a command line writes it: `model.temperature=0.2`.
+    pub fn assignment(mut self, assignment: impl Into<String>) -> Builder {
+        self.above.push(Above::Assignment(assignment.into()));
+        self
+    }
+
+    /// One value that a flag of a command line stands for; messages name the flag.
+    pub fn flag(mut self, key: &str, flag: &str, value: impl Serialize) -> Builder {
+        self.above.push(Above::Flag {
+            key: key.to_owned(),
+            flag: flag.to_owned(),
+            value: to_value(value),
+        });
+        self
+    }
+
+    settings! {
+        /// `model.provider`.
+        provider: Provider => "model.provider";
+        /// `model.model`: the model's name.
+        model: &str => "model.model";
+        /// `model.base_url`: the endpoint, up to and without `/chat/completions`.
+        base_url: &str => "model.base_url";
+        /// `model.api_key`: a literal key. It is held as a secret.
+        api_key: &str => "model.api_key";
+        /// `model.api_key_env`: the environment variable that holds the key; `None` for no key.
+        api_key_env: Option<&str> => "model.api_key_env";
+        /// `model.rate_limit`: requests a minute; `None` for no limit.
+        rate_limit: Option<u32> => "model.rate_limit";
+        /// `model.max_tokens`: tokens of an answer at most.
+        max_tokens: u32 => "model.max_tokens";
+        /// `model.temperature`.
+        temperature: f64 => "model.temperature";
+        /// `prompts.system_prompt_path`.
+        system_prompt_path: &str => "prompts.system_prompt_path";
+        /// `prompts.user_prompt_path`.
+        user_prompt_path: &str => "prompts.user_prompt_path";
+        /// `prompts.syntax`.
+        syntax: Syntax => "prompts.syntax";
+        /// `output_data.output_dir`.
+        output_dir: &str => "output_data.output_dir";
+        /// `output_data.experiment_name`.
+        experiment_name: &str => "output_data.experiment_name";
+        /// `output_data.need_time_stamp`.
+        need_time_stamp: bool => "output_data.need_time_stamp";
+        /// `run.concurrency_limit`: requests at the same time.
+        concurrency_limit: usize => "run.concurrency_limit";
+    }
+
+    /// No network and no key: the offline model answers.
+    pub fn offline(self) -> Builder {
+        self.provider(Provider::Offline)
+    }
+
+    /// `model.extra.NAME`: a further field of the request body.
+    pub fn extra(self, name: &str, value: impl Serialize) -> Builder {
+        let field = serde_json::Map::from_iter([(name.to_owned(), to_value(value))]);
+        self.group("model.extra", field)
+    }
+
+    /// All of `output_data`; a call for one of its values wins over this one.
+    pub fn output_data(self, output: OutputSettings) -> Builder {
+        self.group("output_data", output)
+    }
+
+    /// All of `prompts`; a call for one of its values wins over this one.
+    pub fn prompts(self, prompts: PromptSettings) -> Builder {
+        self.group("prompts", prompts)
+    }
+
+    fn group(mut self, key: &str, value: impl Serialize) -> Builder {
+        self.above.push(Above::Group {
+            key: key.to_owned(),
+            value: to_value(value),
+        });
+        self
+    }
+
+    /// The system prompt as text, instead of a file; `None` for no system message.
+    pub fn system_prompt(mut self, text: Option<&str>) -> Builder {
+        self.system_prompt = Some(text.map(str::to_owned));
+        self
+    }
+
+    /// The user prompt as text, instead of a file.
+    pub fn user_prompt(mut self, text: &str) -> Builder {
+        self.user_prompt = Some(text.to_owned());
+        self
+    }
+
+    /// What takes the value out of an answer; wins over `run.extract`.
+    pub fn extractor(mut self, extractor: impl Extract + 'static) -> Builder {
+        self.extractor = Some(Arc::new(extractor));
+        self
+    }
+
+    /// A model of your own, instead of the one that `model.provider` names.
+    pub fn own_model(mut self, model: impl Model + 'static) -> Builder {
+        self.model = Some(Arc::new(model));
+        self
+    }
+
+    /// Reads configuration and prompts. No folder is made and nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration has faults (all of them are told), a prompt cannot be read or compiled, or
+    /// the extractor cannot work. A missing key is told when the model is first needed.
+    pub fn build(self) -> Result<DataGenerationPipeline, Error> {
+        let loaded = self.load()?;
+        let settings = &loaded.value;
+        validate(settings)?;
+        let prompts = self.load_prompts(&settings.prompts)?;
+        let extractor = match self.extractor {
+            Some(extractor) => Some(extractor),
+            None => extractors::parse(&settings.run.extract)?,
+        };
+        if let Some(extractor) = &extractor {
+            extractor.check()?;
+        }
+        Ok(DataGenerationPipeline::assemble(
+            loaded,
+            prompts,
+            extractor,
+            self.model,
+            self.environment,
+        ))
+    }
+
+    fn load(&self) -> Result<Loaded<Settings>, Error> {
+        let mut layers = Layers::defaults(&Settings::default())?
+            .secret("model.api_key")
+            .secret("model.headers.*")
+            .free_form("model.extra");
+        if let Some(file) = &self.file {
+            layers = layers.file(file);
+        }
+        layers = layers.env(ENV_PREFIX, self.environment.all());
+        for above in &self.above {
+            layers = match above {
+                Above::Assignment(assignment) => layers.set(assignment),
+                Above::Flag { key, flag, value } => layers.option(key, flag, value),
+                Above::Group { key, value } => layers.code_group(key, value),
+                Above::Value { key, value } => layers.code(key, value),
+            };
+        }
+        Ok(layers.load()?)
+    }
+
+    fn load_prompts(&self, settings: &PromptSettings) -> Result<Prompts, Error> {
+        let system = match (&self.system_prompt, &settings.system_prompt_path) {
+            (Some(text), _) => text
+                .as_ref()
+                .map(|text| Prompt::from_text("system prompt", text, settings.syntax))
+                .transpose()?,
+            (None, Some(path)) => Some(Prompt::from_file(path, settings.syntax)?),
+            (None, None) => None,
+        };
+        let user = match &self.user_prompt {
+            Some(text) => Prompt::from_text("user prompt", text, settings.syntax)?,
+            None => Prompt::from_file(&settings.user_prompt_path, settings.syntax)?,
+        };
+        Ok(Prompts::new(system, user))
+    }
+}
+
+/// A value that cannot be JSON stays visible as what it is: the configuration then refuses it by its key.
+fn to_value(value: impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("no value: {error}")))
+}
+
+/// What single values cannot tell.
+fn validate(settings: &Settings) -> Result<(), Error> {
+    let refuse = |message: &str| Err(Error::Usage(message.to_owned()));
+    if settings.model.token_limit.is_some() && settings.model.provider != Provider::Offline {
+        return refuse(
+            "model.token_limit is not kept by this version, and a limit that is not kept is worse than none: \
+             set it to null and choose model.rate_limit so that the tokens fit",
+        );
+    }
+    if !(0.0..=1.0).contains(&settings.offline.error_rate) {
+        return refuse("offline.error_rate is a share from 0 to 1");
+    }
+    if settings.run.sync_ms > 500 {
+        return refuse(
+            "run.sync_ms is at most 500: an answer is safe from a power loss within half a second",
+        );
+    }
+    let timeouts = &settings.model.timeouts;
+    for (key, seconds) in [
+        ("connect_s", timeouts.connect_s),
+        ("idle_s", timeouts.idle_s),
+        ("total_s", timeouts.total_s),
+    ] {
+        if !(seconds > 0.0 && seconds <= 86_400.0) {
+            return refuse(&format!(
+                "model.timeouts.{key} is a number of seconds above 0, at most a day"
+            ));
+        }
+    }
+    let retry = &settings.run.retry;
+    if retry.max_attempts == 0 {
+        return refuse("run.retry.max_attempts counts the first request too, so it is at least 1");
+    }
+    for (key, seconds) in [
+        ("base_delay_s", retry.base_delay_s),
+        ("max_delay_s", retry.max_delay_s),
+    ] {
+        if !(0.0..=86_400.0).contains(&seconds) {
+            return refuse(&format!(
+                "run.retry.{key} is a number of seconds from 0 to a day"
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! A pipeline that is built: settings, prompts, extractor, and the way to the model.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_generation_config::{Loaded, Origins, Secrets};
+use data_generation_extractors::{Extract, Tag, tag};
+use data_generation_llm_client::{Client, ClientOptions, Model, OpenAi, OpenAiOptions, Timeouts};
+use data_generation_pipeline_core::{
+    CheckedRows, Place, RunOptions, Setting, Source, Workflow, check_rows, first_rows,
+};
+use data_generation_templating::{Prompt, Prompts};
+use serde_json::{Map, Value, json};
+
+use crate::builder::Environment;
+use crate::check::PromptCheck;
+use crate::rows::IntoSource;
+use crate::run::RunBuilder;
+use crate::settings::{Provider, Settings};
+use crate::steps::{Ask, Take};
+use crate::{Builder, Error, credentials, offline};
+
+/// Rows and prompts in, a dataset out.
+///
+/// ```
+/// use data_generation::{DataGenerationPipeline, Row, extract};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let pipeline = DataGenerationPipeline::builder()
+///     .offline()
+///     .system_prompt(None)
+///     .user_prompt("Write about {{topic}}.")
+/// #   .output_dir(dir.path().to_str().unwrap())
+///     .build()?;
+/// let report = pipeline.run([Row::new().user("topic", "tides")]).extractor(extract::tag("draft")).await?;
+/// assert_eq!(report.counts.ok, 1);
+/// # Ok::<(), data_generation::Error>(())
+/// # }).unwrap();
+/// ```
+pub struct DataGenerationPipeline {
+    settings: Settings,
+    origins: Origins,
+    secrets: Secrets,
+    warnings: Vec<String>,
+    prompts: Prompts,
+    extractor: Option<Arc<dyn Extract>>,
+    own_model: Option<Arc<dyn Model>>,
+    environment: Environment,
+}
+
+/// What a row becomes: the messages, and the body of the request that carries them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Preview {
+    /// The system message, where there is one.
+    pub system: Option<String>,
+    /// The user message.
+    pub user: String,
+}
+
+impl DataGenerationPipeline {
+    /// Begins a pipeline.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn assemble(
+        loaded: Loaded<Settings>,
+        prompts: Prompts,
+        extractor: Option<Arc<dyn Extract>>,
+        own_model: Option<Arc<dyn Model>>,
+        environment: Environment,
+    ) -> DataGenerationPipeline {
+        let Loaded {
+            value,
+            origins,
+            secrets,
+            warnings,
+            ..
+        } = loaded;
+        DataGenerationPipeline {
+            settings: value,
+            origins,
+            secrets,
+            warnings,
+            prompts,
+            extractor,
+            own_model,
+            environment,
+        }
+    }
+
+    /// The effective settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Where each value of the settings comes from.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// What is odd about the configuration and stops nothing.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The prompts.
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
+    /// The extractor of the template: all `<NAME>` tags of an answer.
+    pub fn make_default_extractor(pattern_name: &str) -> Tag {
+        tag(pattern_name)
+    }
+
+    /// The rows that the configuration names: `input_data.path`.
+    ///
+    /// # Errors
+    ///
+    /// When it names none.
+    pub fn input(&self) -> Result<Source, Error> {
+        match &self.settings.input_data.path {
+            Some(path) if path.as_os_str() == "-" => Ok(Source::stdin()),
+            Some(path) => Ok(Source::jsonl(path)),
+            None => Err(Error::Usage(
+                "no rows are named: give `--data FILE` (JSON Lines, `-` for standard input) or set input_data.path".into(),
+            )),
+        }
+    }
+
+    /// Makes a row into a dataset's line, for every row; awaits to the [`Report`](crate::Report).
+    pub fn run(&self, rows: impl IntoSource) -> RunBuilder<'_> {
+        RunBuilder::new(self, rows.into_source())
+    }
+
+    /// Checks all rows against the prompts, as a run does before its first request. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the rows cannot be read; what is wrong with them is in what it returns.
+    pub fn check(&self, rows: impl IntoSource) -> Result<CheckedRows, Error> {
+        let mut check = PromptCheck::new(&self.prompts);
+        Ok(check_rows(
+            rows.into_source(),
+            &mut check,
+            self.settings.input_data.max_row_bytes,
+        )?)
+    }
+
+    /// Whether the model could be asked: its address and key, without a request.
+    ///
+    /// # Errors
+    ///
+    /// When an address, a header or a key is missing or wrong.
+    pub fn check_model(&self) -> Result<(), Error> {
+        self.model(self.extractor.as_ref(), self.settings.run.concurrency_limit)
+            .map(drop)
+    }
+
+    /// The exact messages of the first rows. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the rows cannot be read or do not fit the prompts.
+    pub fn preview(&self, rows: impl IntoSource, count: usize) -> Result<Vec<Preview>, Error> {
+        first_rows(
+            rows.into_source(),
+            count,
+            self.settings.input_data.max_row_bytes,
+        )?
+        .iter()
+        .map(|row| {
+            let messages = self.prompts.render_row(row)?;
+            Ok(Preview {
+                system: messages.system,
+                user: messages.user,
+            })
+        })
+        .collect()
+    }
+
+    pub(crate) fn extractor(&self) -> Option<Arc<dyn Extract>> {
+        self.extractor.clone()
+    }
+
+    pub(crate) fn check_of_rows(&self) -> PromptCheck {
+        PromptCheck::new(&self.prompts)
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        let output = &self.settings.output_data;
+        Place {
+            output_dir: output.output_dir.clone(),
+            experiment_name: output.experiment_name.clone(),
+            need_time_stamp: output.need_time_stamp,
+        }
+    }
+
+    pub(crate) fn run_options(&self, concurrency: NonZeroUsize) -> RunOptions {
+        let Settings {
+            run, input_data, ..
+        } = &self.settings;
+        RunOptions {
+            concurrency,
+            max_row_bytes: input_data.max_row_bytes,
+            bytes_in_flight: run.bytes_in_flight,
+            sync_every: run.sync_every(),
+            skip_invalid: run.skip_invalid,
+            ..RunOptions::default()
+        }
+    }
+
+    /// What makes this dataset one dataset.
+    pub(crate) fn dataset(&self, extractor: Option<&dyn Extract>) -> Map<String, Value> {
+        let Settings { model, prompts, .. } = &self.settings;
+        let (provider, name) = match &self.own_model {
+            Some(own) => (json!(own.provider()), own.model()),
+            None => (json!(model.provider), model.model.as_str()),
+        };
+        let dataset = json!({
+            "model": {
+                "provider": provider,
+                "model": name,
+                "temperature": model.temperature,
+                "extra": model.extra,
+            },
+            "prompts": {
+                "syntax": prompts.syntax,
+                "system": self.prompts.system().map(Prompt::source),
+                "user": self.prompts.user().source(),
+            },
+            "extract": extractor.map_or("none", |extractor| extractor.name()),
+        });
+        let Value::Object(dataset) = dataset else {
+            unreachable!("an object was written")
+        };
+        dataset
+    }
+
+    /// Every setting with where it came from, for the manifest. Secrets are not among them.
+    pub(crate) fn settings_with_origins(&self) -> BTreeMap<String, Setting> {
+        self.origins
+            .iter()
+            .map(|(key, value, origin)| {
+                (
+                    key.to_owned(),
+                    Setting {
+                        value: value.clone(),
+                        origin: origin.to_string(),
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// Whether no real model is asked.
+    pub fn is_offline(&self) -> bool {
+        self.own_model.is_none() && self.settings.model.provider == Provider::Offline
+    }
+
+    pub(crate) fn workflow(
+        &self,
+        extractor: Option<Arc<dyn Extract>>,
+        concurrency: NonZeroUsize,
+    ) -> Result<Workflow, Error> {
+        let model = self.model(extractor.as_ref(), concurrency)?;
+        let run = &self.settings.run;
+        let offline = self.is_offline();
+        let options = ClientOptions {
+            concurrency,
+            // Limits guard an endpoint; there is none.
+            rate_limit: if offline {
+                None
+            } else {
+                self.settings.model.rate_limit
+            },
+            retry: run.retry.clone(),
+            reasoning: run.reasoning,
+        };
+        let ask = Ask {
+            prompts: self.prompts.clone(),
+            client: Arc::new(Client::new(model, options)),
+            offline,
+        };
+        let workflow = Workflow::new().again_at_most(run.extract_retries).then(ask);
+        Ok(match extractor {
+            Some(extractor) => workflow.then(Take { extractor }),
+            None => workflow,
+        })
+    }
+
+    fn model(
+        &self,
+        extractor: Option<&Arc<dyn Extract>>,
+        concurrency: NonZeroUsize,
+    ) -> Result<Arc<dyn Model>, Error> {
+        if let Some(own) = &self.own_model {
+            return Ok(Arc::clone(own));
+        }
+        match self.settings.model.provider {
+            Provider::Offline => Ok(Arc::new(offline::model(
+                &self.settings,
+                extractor.cloned(),
+            )?)),
+            Provider::OpenAi => self.endpoint(concurrency),
+        }
+    }
+
+    fn endpoint(&self, concurrency: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {
+        let model = &self.settings.model;
+        let key = credentials::key(model, &self.secrets, &self.origins, |name| {
+            self.environment.get(name)
+        })?;
+        let timeouts = &model.timeouts;
+        let mut options = OpenAiOptions::new(model.base_url.as_str(), model.model.as_str());
+        options.api_key = key;
+        options.headers = self.secrets.under("model.headers");
+        options.max_tokens = model.max_tokens;
+        options.temperature = model.temperature;
+        options.extra = model.extra.clone();
+        options.allow_http = model.allow_http;
+        options.timeouts = Timeouts {
+            connect: Duration::from_secs_f64(timeouts.connect_s),
+            idle: Duration::from_secs_f64(timeouts.idle_s),
+            total: Duration::from_secs_f64(timeouts.total_s),
+        };
+        options.concurrency = concurrency.get();
+        Ok(Arc::new(OpenAi::new(options)?))
+    }
+}

@@ -1,0 +1,303 @@
+//! The two steps of the simple workflow: what joins prompts, model, journal and extractor.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use data_generation_extractors::{ErrorKind as ExtractErrorKind, Extract};
+use data_generation_llm_client::{
+    Answer, BoxError, Call, Client, Event as LlmEvent, Reply, Request, WaitReason,
+};
+use data_generation_llm_client::{ErrorKind as LlmErrorKind, Usage as LlmUsage};
+use data_generation_pipeline_core::{
+    Aside, Draft, Event, PaidAnswer, Row, Step, StepContext, StepError, StopKind, Usage, call_key,
+};
+use data_generation_templating::Prompts;
+use futures::future::{BoxFuture, FutureExt};
+use tokio_util::sync::CancellationToken;
+
+/// Renders the prompts of a row and asks the model.
+pub(crate) struct Ask {
+    pub(crate) prompts: Prompts,
+    pub(crate) client: Arc<Client>,
+    pub(crate) offline: bool,
+}
+
+impl Ask {
+    fn request(&self, row: &Row) -> Result<Request, StepError> {
+        let messages = self
+            .prompts
+            .render_row(row.json())
+            .map_err(|error| StepError::Fail {
+                class: "invalid_row".to_owned(),
+                message: error.to_string(),
+                response: None,
+            })?;
+        Ok(Request {
+            system: messages.system,
+            user: messages.user,
+        })
+    }
+
+    fn key(&self, row: &Row, request: &Request) -> String {
+        let model = self.client.model();
+        call_key(
+            row.id(),
+            self.name(),
+            model.provider(),
+            &model.identity(request),
+        )
+    }
+
+    fn fill(&self, draft: &mut Draft, reply: Reply) {
+        let asked = if self.offline {
+            "offline"
+        } else {
+            self.client.model().model()
+        };
+        draft.response = reply.text;
+        draft.reasoning = reply.reasoning;
+        draft.model = reply.model.unwrap_or_else(|| asked.to_owned());
+        draft.finish_reason = reply.finish_reason;
+        draft.usage = usage(reply.usage);
+        draft.latency_ms = u64::try_from(reply.latency.as_millis()).unwrap_or(u64::MAX);
+        draft.at = reply.at;
+        draft.attempts = reply.attempt;
+        draft.warnings = reply.warnings.into_iter().map(str::to_owned).collect();
+        draft.offline = self.offline;
+    }
+}
+
+fn usage(usage: LlmUsage) -> Usage {
+    Usage {
+        prompt_tokens: usage.prompt_tokens,
+        completion_tokens: usage.completion_tokens,
+        total_tokens: usage.total_tokens,
+        estimated: usage.estimated,
+    }
+}
+
+impl Step for Ask {
+    fn name(&self) -> &str {
+        "ask"
+    }
+
+    fn run<'a>(
+        &'a self,
+        row: &'a Row,
+        draft: &'a mut Draft,
+        cx: &'a StepContext<'a>,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        async move {
+            let request = self.request(row)?;
+            let call = RowCall {
+                cx,
+                key: self.key(row, &request),
+                aside: Mutex::new(None),
+            };
+            let reply = self
+                .client
+                .ask_for(&request, &call)
+                .await
+                .map_err(|error| step_error(error.into_kind()))?;
+            self.fill(draft, reply);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn call_key(&self, row: &Row) -> Option<String> {
+        let request = self.request(row).ok()?;
+        Some(self.key(row, &request))
+    }
+}
+
+/// What an error of the client means for the row and the run.
+fn step_error(kind: LlmErrorKind) -> StepError {
+    match kind {
+        LlmErrorKind::Row {
+            class,
+            message,
+            text,
+        } => StepError::Fail {
+            class: class.to_owned(),
+            message,
+            response: text,
+        },
+        LlmErrorKind::Run { message, cure, .. } => StepError::Stop {
+            kind: StopKind::Refused,
+            message: format!("{message}; {cure}"),
+        },
+        LlmErrorKind::Later { message, .. } => StepError::Stop {
+            kind: StopKind::Later,
+            message,
+        },
+        // Where the journal could not be written, the writer has told why.
+        LlmErrorKind::Stopped | LlmErrorKind::Call(_) => StepError::Stopped,
+        other => StepError::Stop {
+            kind: StopKind::Refused,
+            message: other.to_string(),
+        },
+    }
+}
+
+/// A row's part in a call of the client: journal, events, stopping.
+struct RowCall<'a> {
+    cx: &'a StepContext<'a>,
+    key: String,
+    /// There while the row waits for its back-off and another row has its place.
+    aside: Mutex<Option<Aside>>,
+}
+
+impl RowCall<'_> {
+    fn set_aside(&self, aside: Option<Aside>) {
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+    }
+}
+
+impl Call for RowCall<'_> {
+    fn replay(&self) -> Option<(Answer, u32)> {
+        let old = self.cx.replay(&self.key)?;
+        let mut answer = Answer::from_body(old.status, old.body);
+        answer.latency = old.latency;
+        answer.at = old.at;
+        Some((answer, old.attempt))
+    }
+
+    fn next_attempt(&self) -> u32 {
+        self.cx.next_attempt()
+    }
+
+    fn paid<'a>(&'a self, answer: &'a Answer, attempt: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+        async move {
+            let paid = PaidAnswer {
+                key: &self.key,
+                attempt,
+                status: answer.status,
+                at: answer.at,
+                latency: answer.latency,
+                body: &answer.body,
+            };
+            self.cx
+                .journal(paid)
+                .await
+                .map_err(|_| "the journal could not be written")?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn event(&self, event: &LlmEvent) {
+        let id = self.cx.row();
+        match event {
+            LlmEvent::Waiting { on, at_most } => {
+                let on = match on {
+                    WaitReason::RateLimit => "the rate limit".to_owned(),
+                    WaitReason::Slot => "a free slot".to_owned(),
+                    WaitReason::Pause { reason } => format!("the endpoint: {reason}"),
+                    WaitReason::BackOff { class, message } => {
+                        self.set_aside(Some(self.cx.step_aside()));
+                        format!("another try after {class}: {message}")
+                    }
+                    _ => "something new".to_owned(),
+                };
+                self.cx.event(&Event::Waiting {
+                    id,
+                    on: &on,
+                    at_most: *at_most,
+                });
+            }
+            LlmEvent::Resumed => {
+                self.set_aside(None);
+                self.cx.event(&Event::WaitEnded { id });
+            }
+            LlmEvent::Answered {
+                status,
+                latency,
+                usage,
+                ..
+            } => {
+                self.cx.answered(*status, *latency);
+                if let Some(usage) = usage {
+                    self.cx.spent(usage.prompt_tokens, usage.completion_tokens);
+                }
+            }
+            LlmEvent::Retrying {
+                class,
+                message,
+                after,
+            } => {
+                self.cx.event(&Event::Retrying {
+                    id,
+                    class,
+                    message,
+                    after: *after,
+                });
+            }
+            LlmEvent::Paused { message, wait, .. } => {
+                self.cx.event(&Event::Paused {
+                    message,
+                    wait: *wait,
+                });
+            }
+            LlmEvent::Warned { class, message } => {
+                self.cx.event(&Event::Warning {
+                    message: &format!("{class}: {message}"),
+                });
+            }
+            // The context tells of it where it counts it.
+            _ => {}
+        }
+    }
+
+    fn stopping(&self) -> &CancellationToken {
+        self.cx.stopping()
+    }
+}
+
+/// Takes the value out of the answer.
+pub(crate) struct Take {
+    pub(crate) extractor: Arc<dyn Extract>,
+}
+
+impl Step for Take {
+    fn name(&self) -> &str {
+        "extract"
+    }
+
+    fn run<'a>(
+        &'a self,
+        _row: &'a Row,
+        draft: &'a mut Draft,
+        _cx: &'a StepContext<'a>,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        async move {
+            match self.extractor.extract(&draft.response) {
+                Ok(value) => {
+                    draft.extracted = Some(value);
+                    Ok(())
+                }
+                Err(error) => {
+                    let class = error.class().to_owned();
+                    let message = error.to_string();
+                    let response = Some(std::mem::take(&mut draft.response));
+                    // A limit is met again by the next answer; what did not fit may fit then.
+                    let worth_asking_again =
+                        error.is_miss() || matches!(error.kind(), ExtractErrorKind::Own(_));
+                    Err(if worth_asking_again {
+                        StepError::Again {
+                            class,
+                            message,
+                            response,
+                        }
+                    } else {
+                        StepError::Fail {
+                            class,
+                            message,
+                            response,
+                        }
+                    })
+                }
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,134 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Answer, BoxError, Usage};
+
+/// What the caller of one question takes part in: keeping what was paid for, watching, stopping.
+pub trait Call: Send + Sync {
+    /// An answer to this very request that was paid for earlier and never judged, with the number of its
+    /// request. It is used before anything is sent and not given to [`paid`](Call::paid) again. Asked until
+    /// it returns `None` or an answer settles the question.
+    fn replay(&self) -> Option<(Answer, u32)> {
+        None
+    }
+
+    /// The number of the request that is about to leave, from 1. A row that was asked before counts on.
+    fn next_attempt(&self) -> u32;
+
+    /// An answer that was paid for, also an unusable one. Resolves when it is safe; the slot of this
+    /// request is held until then.
+    ///
+    /// # Errors
+    /// When it cannot be kept. It ends the question with [`ErrorKind::Call`](crate::ErrorKind::Call).
+    fn paid<'a>(&'a self, answer: &'a Answer, attempt: u32) -> BoxFuture<'a, Result<(), BoxError>>;
+
+    /// Something happened. Called in the task that asks; must not block.
+    fn event(&self, _event: &Event) {}
+
+    /// Cancelled: start nothing new. Whoever waits ends at once with
+    /// [`ErrorKind::Stopped`](crate::ErrorKind::Stopped); a request under way is finished, judged and not
+    /// repeated.
+    fn stopping(&self) -> &CancellationToken;
+}
+
+/// What happens to one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// It waits.
+    Waiting {
+        /// For what.
+        on: WaitReason,
+        /// Not longer than this, where that is known.
+        at_most: Option<Duration>,
+    },
+    /// The last wait is over.
+    Resumed,
+    /// A request leaves.
+    Sending {
+        /// Its number, from 1.
+        attempt: u32,
+    },
+    /// A request has ended.
+    Answered {
+        /// Its number, from 1.
+        attempt: u32,
+        /// The HTTP status; `None` when no whole answer came.
+        status: Option<u16>,
+        /// From sending to the last byte.
+        latency: Duration,
+        /// What it cost, where it was paid for.
+        usage: Option<Usage>,
+    },
+    /// The request came to nothing and will be sent again.
+    Retrying {
+        /// Stable name of the fault.
+        class: &'static str,
+        /// The cause, in one line.
+        message: String,
+        /// How long until then, at the earliest.
+        after: Duration,
+    },
+    /// The endpoint put everybody off.
+    Paused {
+        /// Stable name of the cause.
+        class: &'static str,
+        /// The cause, in one line.
+        message: String,
+        /// For how long.
+        wait: Duration,
+    },
+    /// Something that somebody should look at, and that changes nothing.
+    Warned {
+        /// Stable name.
+        class: &'static str,
+        /// The cause, in one line.
+        message: String,
+    },
+}
+
+/// What a question waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitReason {
+    /// The requests a minute.
+    RateLimit,
+    /// One of the requests under way to end.
+    Slot,
+    /// The endpoint, which asked for a pause.
+    Pause {
+        /// What it said.
+        reason: String,
+    },
+    /// The time before it is sent again.
+    BackOff {
+        /// Stable name of the fault.
+        class: &'static str,
+        /// The cause, in one line.
+        message: String,
+    },
+}
+
+/// A call of somebody who wants the reply and nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct Plain {
+    attempts: AtomicU32,
+    stopping: CancellationToken,
+}
+
+impl Call for Plain {
+    fn next_attempt(&self) -> u32 {
+        self.attempts.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn paid<'a>(&'a self, _: &'a Answer, _: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+}

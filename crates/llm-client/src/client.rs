@@ -1,0 +1,121 @@
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::call::Plain;
+use crate::gate::Gate;
+use crate::limit::Limiter;
+use crate::question::Question;
+use crate::retry::Schedule;
+use crate::{Call, ClientOptions, Error, Model, Reply, Request};
+
+/// Asks a [`Model`] for many tasks at once, and is the only one that waits and repeats.
+///
+/// Share it by reference or in an `Arc`. Its limits are those of the endpoint, so make one for each.
+/// After an error that concerns every question ([`ErrorKind::Run`](crate::ErrorKind::Run),
+/// [`ErrorKind::Later`](crate::ErrorKind::Later)) it sends nothing any more.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), data_generation_llm_client::Error> {
+/// use data_generation_llm_client::{Client, ClientOptions, Offline, Request};
+/// use std::sync::Arc;
+///
+/// let model = Offline::new(|request| Ok(format!("you said: {}", request.user)));
+/// let client = Client::new(Arc::new(model), ClientOptions::default());
+/// let reply = client.ask(&Request::user("hello")).await?;
+/// assert_eq!(reply.text, "you said: hello");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Client {
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) options: ClientOptions,
+    pub(crate) schedule: Schedule,
+    pub(crate) limiter: Option<Limiter>,
+    pub(crate) gate: Gate,
+    /// Cancelled after the first error that concerns every question.
+    pub(crate) halted: CancellationToken,
+    /// Whether the endpoint ever gave a good answer.
+    pub(crate) succeeded: AtomicBool,
+    pub(crate) in_flight: AtomicUsize,
+}
+
+impl Client {
+    /// A client of a model.
+    pub fn new(model: Arc<dyn Model>, options: ClientOptions) -> Client {
+        Client {
+            schedule: Schedule::new(&options.retry, fastrand::Rng::new()),
+            limiter: options.rate_limit.map(Limiter::per_minute),
+            gate: Gate::new(options.concurrency),
+            halted: CancellationToken::new(),
+            succeeded: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            model,
+            options,
+        }
+    }
+
+    /// The same client with waits that can be foretold, for tests.
+    pub fn seeded(mut self, seed: u64) -> Client {
+        self.schedule = Schedule::new(&self.options.retry, fastrand::Rng::with_seed(seed));
+        self
+    }
+
+    /// Asks until there is a reply or a reason why there is none.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`](crate::ErrorKind): it says whom the failure concerns.
+    pub async fn ask(&self, request: &Request) -> Result<Reply, Error> {
+        self.ask_for(request, &Plain::default()).await
+    }
+
+    /// Asks like [`ask`](Client::ask), with a caller who keeps every answer, watches, and may stop.
+    ///
+    /// Dropping the future gives up whatever it held; a request that was under way may have been paid for.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`](crate::ErrorKind): it says whom the failure concerns.
+    pub async fn ask_for(&self, request: &Request, call: &dyn Call) -> Result<Reply, Error> {
+        Question::new(self, request, call).settle().await
+    }
+
+    /// The model that is asked.
+    pub fn model(&self) -> &dyn Model {
+        &*self.model
+    }
+
+    /// Requests that have left and whose answers are not yet safe.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many requests may be under way at the same time; those that are, go on.
+    pub fn set_concurrency(&self, concurrency: NonZeroUsize) {
+        self.gate.set_limit(concurrency);
+    }
+
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.succeeded.load(Ordering::Relaxed)
+    }
+
+    /// Sends nothing any more and ends every wait.
+    pub(crate) fn halt(&self) {
+        self.gate.stop();
+        self.halted.cancel();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("provider", &self.model.provider())
+            .field("model", &self.model.model())
+            .field("options", &self.options)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,59 @@
+//! A client for OpenAI-compatible chat endpoints with one retry owner, a rate limit shared by all tasks, and every paid answer in your hands.
+//!
+//! ```
+//! use data_generation_llm_client::{Client, ClientOptions, Offline, Request};
+//! use std::{num::NonZeroU32, sync::Arc};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), data_generation_llm_client::Error> {
+//! let model = Offline::new(|request| Ok(format!("{}? Yes.", request.user)));
+//! let options = ClientOptions { rate_limit: NonZeroU32::new(600), ..ClientOptions::default() };
+//! let client = Client::new(Arc::new(model), options);
+//!
+//! let reply = client.ask(&Request::user("Is it raining")).await?;
+//! assert_eq!(reply.text, "Is it raining? Yes.");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Start here:
+//!
+//! - [`Client`] asks for many tasks at once: rate limit, concurrency, pauses and repeats are its business alone.
+//! - [`Model`] is what it asks, once a time: [`OpenAi`] for any compatible endpoint, [`Offline`] without
+//!   a network, or a type of your own.
+//! - [`Call`] lets the asker keep every paid answer before it is judged, watch, and stop.
+//! - [`classify`] says what an answer means, and [`ErrorKind`] whom a failure concerns: one row or the run.
+//! - [`Limiter`] is the rate limit, usable alone.
+
+mod answer;
+mod body;
+mod call;
+mod classify;
+mod client;
+mod error;
+mod failure;
+mod gate;
+mod hints;
+mod limit;
+mod model;
+mod offline;
+mod openai;
+mod options;
+mod question;
+mod reply;
+mod retry;
+mod secrets;
+mod symptoms;
+mod transport;
+
+pub use answer::{Answer, Headers};
+pub use call::{Call, Event, WaitReason};
+pub use classify::{Budget, ClassifyOptions, Verdict, classify};
+pub use client::Client;
+pub use error::{BoxError, Error, ErrorKind, TransportError, TransportKind};
+pub use limit::Limiter;
+pub use model::{Model, Request};
+pub use offline::Offline;
+pub use openai::OpenAi;
+pub use options::{ClientOptions, OpenAiOptions, ReasoningPolicy, RetryOptions, Timeouts};
+pub use reply::{Reply, Usage, estimate_tokens};

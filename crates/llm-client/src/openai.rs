@@ -1,0 +1,369 @@
+use std::fmt;
+
+use async_openai::Client;
+use async_openai::config::Config;
+use futures::future::BoxFuture;
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::IgnoredAny;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value, json};
+
+use crate::secrets::Scrubber;
+use crate::transport::{Transport, is_loopback, outcome};
+use crate::{Answer, Error, Model, OpenAiOptions, Request, TransportError, TransportKind};
+
+/// Any endpoint that speaks OpenAI's chat completions.
+///
+/// One [`ask`](Model::ask) is exactly one HTTP request. Nothing is read from the environment but the
+/// proxy, and a loopback address never goes through one.
+///
+/// ```
+/// use data_generation_llm_client::{OpenAi, OpenAiOptions, Request};
+///
+/// let mut options = OpenAiOptions::new("http://127.0.0.1:8080/v1", "smollm2");
+/// options.temperature = Some(0.7);
+/// options.extra.insert("top_k".into(), 40.into());
+/// let model = OpenAi::new(options)?;
+/// assert_eq!(model.body(&Request::user("Hi"))["top_k"], 40);
+/// # Ok::<(), data_generation_llm_client::Error>(())
+/// ```
+pub struct OpenAi {
+    client: Client<Endpoint>,
+    model: String,
+    /// All fields of the body but the messages.
+    fields: Map<String, Value>,
+}
+
+impl OpenAi {
+    /// Checks the options and makes a model of them; nothing is sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Options`](crate::ErrorKind::Options) with the field that cannot be used, never with
+    /// a secret.
+    pub fn new(options: OpenAiOptions) -> Result<OpenAi, Error> {
+        let key = options
+            .api_key
+            .filter(|key| !key.expose_secret().is_empty());
+        let base = base_url(&options.base_url, key.as_ref())?;
+        let fields = fields(
+            &options.model,
+            options.temperature,
+            options.max_tokens,
+            options.extra,
+        )?;
+        let headers = headers(key.as_ref(), &options.headers)?;
+        if base.scheme() == "http"
+            && !is_loopback(&base)
+            && !headers.is_empty()
+            && !options.allow_http
+        {
+            let message = "would send a secret unencrypted; use https, or set `allow_http: true`";
+            return Err(Error::options("base_url", message));
+        }
+        let secrets = key
+            .iter()
+            .chain(options.headers.iter().map(|(_, value)| value));
+        let scrubber = Scrubber::new(secrets.map(ExposeSecret::expose_secret));
+        let transport = Transport::new(
+            &base,
+            options.timeouts,
+            options.concurrency.max(1),
+            scrubber,
+        )
+        .map_err(|error| {
+            Error::options(
+                "base_url",
+                format!("cannot be used: {}", error.without_url()),
+            )
+        })?;
+        let endpoint = Endpoint {
+            base,
+            key: key.unwrap_or_default(),
+            headers,
+        };
+        // `Client::with_config` would make a second HTTP client, with retries of its own.
+        let client = Client::build(transport.http(), endpoint).with_http_service(transport);
+        Ok(OpenAi {
+            client,
+            model: options.model,
+            fields,
+        })
+    }
+
+    /// The JSON that is sent for a request.
+    pub fn body(&self, request: &Request) -> Value {
+        // A map of strings and values always becomes a value.
+        serde_json::to_value(Body {
+            fields: &self.fields,
+            request,
+        })
+        .unwrap_or_default()
+    }
+}
+
+impl Model for OpenAi {
+    fn provider(&self) -> &str {
+        "openai"
+    }
+
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn identity(&self, request: &Request) -> Vec<u8> {
+        let mut body = self.body(request);
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("max_tokens");
+            fields.remove("max_completion_tokens");
+        }
+        body.sort_all_objects();
+        body.to_string().into_bytes()
+    }
+
+    fn ask<'a>(
+        &'a self,
+        request: &'a Request,
+        _attempt: u32,
+    ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        Box::pin(async move {
+            let body = Body {
+                fields: &self.fields,
+                request,
+            };
+            match self.client.chat().create_byot::<_, IgnoredAny>(body).await {
+                Err(error) => outcome(error),
+                Ok(IgnoredAny) => Err(TransportError::new(
+                    TransportKind::Other,
+                    "the answer was lost on its way",
+                )),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for OpenAi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAi")
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of a request: the fields as they are, the messages in second place.
+struct Body<'a> {
+    fields: &'a Map<String, Value>,
+    request: &'a Request,
+}
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.fields.len() + 1))?;
+        for (n, (name, value)) in self.fields.iter().enumerate() {
+            if n == 1 {
+                map.serialize_entry("messages", &Messages(self.request))?;
+            }
+            map.serialize_entry(name, value)?;
+        }
+        if self.fields.len() == 1 {
+            map.serialize_entry("messages", &Messages(self.request))?;
+        }
+        map.end()
+    }
+}
+
+struct Messages<'a>(&'a Request);
+
+impl Serialize for Messages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Message<'a> {
+            role: &'a str,
+            content: &'a str,
+        }
+        let system = self.0.system.as_deref().map(|content| Message {
+            role: "system",
+            content,
+        });
+        serializer.collect_seq(system.into_iter().chain([Message {
+            role: "user",
+            content: &self.0.user,
+        }]))
+    }
+}
+
+/// Where requests go and what they carry; async-openai's own reads the environment and panics on a bad key.
+struct Endpoint {
+    base: Url,
+    key: SecretString,
+    headers: HeaderMap,
+}
+
+impl Config for Endpoint {
+    fn headers(&self) -> HeaderMap {
+        self.headers.clone()
+    }
+
+    fn url(&self, path: &str) -> String {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+        url.into()
+    }
+
+    fn query(&self) -> Vec<(&str, &str)> {
+        Vec::new()
+    }
+
+    fn api_base(&self) -> &str {
+        self.base.as_str()
+    }
+
+    fn api_key(&self) -> &SecretString {
+        &self.key
+    }
+}
+
+/// Refuses what cannot work or would give a secret away. What is refused is never repeated: it may hold one.
+fn base_url(written: &str, key: Option<&SecretString>) -> Result<Url, Error> {
+    let refused = |message: String| Err(Error::options("base_url", message));
+    let url = match Url::parse(written.trim()) {
+        Ok(url) => url,
+        Err(error) => {
+            return refused(format!(
+                "is no URL ({error}); write it like `https://api.openai.com/v1`"
+            ));
+        }
+    };
+    let host = match url.host_str() {
+        Some(host) if matches!(url.scheme(), "http" | "https") => host,
+        _ => return refused("must begin with http:// or https://".into()),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return refused(format!(
+            "holds a user name or password before `{host}`; use `api_key_env` or `headers`"
+        ));
+    }
+    let secret = |name: &str| {
+        ["key", "token", "secret", "passw", "auth", "sig"]
+            .iter()
+            .any(|word| name.to_lowercase().contains(word))
+    };
+    if let Some((name, _)) = url.query_pairs().find(|(name, _)| secret(name)) {
+        return refused(format!(
+            "holds a secret in its query (`{name}=`); use `api_key_env` or `headers`"
+        ));
+    }
+    if url.fragment().is_some() {
+        return refused("holds a `#`, and what follows it is never sent; take it off".into());
+    }
+    if key
+        .is_some_and(|key| key.expose_secret().len() >= 8 && written.contains(key.expose_secret()))
+    {
+        return refused("holds the API key; take it out".into());
+    }
+    if url
+        .path()
+        .trim_end_matches('/')
+        .ends_with("/chat/completions")
+    {
+        return refused("ends in `/chat/completions`, which is added to it; take that off".into());
+    }
+    Ok(url)
+}
+
+fn fields(
+    model: &str,
+    temperature: Option<f64>,
+    max_tokens: Option<u32>,
+    extra: Map<String, Value>,
+) -> Result<Map<String, Value>, Error> {
+    if temperature.is_some_and(|temperature| !temperature.is_finite()) {
+        return Err(Error::options("temperature", "is no number"));
+    }
+    let mut fields = Map::new();
+    fields.insert("model".into(), json!(model));
+    fields.extend(temperature.map(|temperature| ("temperature".into(), json!(temperature))));
+    fields.extend(max_tokens.map(|tokens| ("max_tokens".into(), json!(tokens))));
+    for (name, value) in extra {
+        match name.as_str() {
+            "messages" => {
+                return Err(Error::options(
+                    "extra",
+                    "holds `messages`, which are made from the prompts",
+                ));
+            }
+            "stream" => {
+                return Err(Error::options(
+                    "extra",
+                    "holds `stream`; answers are always read whole",
+                ));
+            }
+            _ if fields.contains_key(&name) => {
+                let message =
+                    format!("holds `{name}`, which is also set beside it; take one of them out");
+                return Err(Error::options("extra", message));
+            }
+            _ => drop(fields.insert(name, value)),
+        }
+    }
+    Ok(fields)
+}
+
+fn headers(
+    key: Option<&SecretString>,
+    further: &[(String, SecretString)],
+) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key {
+        let key = key.expose_secret();
+        if key.trim() != key {
+            return Err(Error::options(
+                "api_key",
+                "begins or ends with white space (a newline at its end?)",
+            ));
+        }
+        let value = secret_value(&format!("Bearer {key}"));
+        let message = "holds a character that no HTTP header may hold";
+        headers.insert(
+            AUTHORIZATION,
+            value.ok_or_else(|| Error::options("api_key", message))?,
+        );
+    }
+    for (name, value) in further {
+        let refused = |why: &str| {
+            Error::options(
+                "headers",
+                format!("`{}` {why}", crate::failure::one_line(name)),
+            )
+        };
+        let header =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused("is no header name"))?;
+        let ours = [
+            "host",
+            "content-type",
+            "content-length",
+            "transfer-encoding",
+            "accept-encoding",
+            "connection",
+        ];
+        if ours.contains(&header.as_str()) {
+            return Err(refused("is set by the client itself"));
+        }
+        if headers.contains_key(&header) {
+            return Err(refused("is set twice"));
+        }
+        let value = secret_value(value.expose_secret());
+        headers.insert(
+            header,
+            value.ok_or_else(|| refused("has a value that no HTTP header may hold"))?,
+        );
+    }
+    Ok(headers)
+}
+
+fn secret_value(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

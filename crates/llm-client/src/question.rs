@@ -1,0 +1,470 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::gate::{Slot, Stopped, Wait};
+use crate::reply::estimate_tokens;
+use crate::retry::Spent;
+use crate::{
+    Answer, Budget, Call, ClassifyOptions, Client, Error, ErrorKind, Event, Reply, Request,
+    TransportError, Usage, Verdict, WaitReason, classify,
+};
+
+/// Faults of the way to the endpoint. Three of them for one row, and never an answer: nobody is there.
+const UNREACHABLE: [&str; 8] = [
+    "connect",
+    "connect_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "bad_gateway",
+    "unavailable",
+    "gateway_timeout",
+    "gateway_error",
+];
+
+/// One question on its way: back-off, then a slot, then a permit, then the request; and again.
+///
+/// A row in back-off holds no slot, so that others use it. The slot comes before the permit, because a
+/// permit is a moment in time: kept until a slot is free, several would be used at once.
+pub(crate) struct Question<'a> {
+    client: &'a Client,
+    request: &'a Request,
+    call: &'a dyn Call,
+    spent: Spent,
+    /// The number of the last request.
+    attempt: u32,
+    /// Whether the last request was the probe after an error that would stop the run.
+    probed: bool,
+}
+
+/// What becomes of a question after an outcome.
+enum Next<'a> {
+    Settled(Result<Reply, Error>),
+    /// Ask again, with a slot where one is kept.
+    Again(Option<Slot<'a>>),
+    /// Ask again after a wait of one's own.
+    BackOff {
+        class: &'static str,
+        message: String,
+        wait: Duration,
+    },
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn new(
+        client: &'a Client,
+        request: &'a Request,
+        call: &'a dyn Call,
+    ) -> Question<'a> {
+        Question {
+            client,
+            request,
+            call,
+            spent: Spent::default(),
+            attempt: 0,
+            probed: false,
+        }
+    }
+
+    pub(crate) async fn settle(mut self) -> Result<Reply, Error> {
+        if let Some(settled) = self.replay() {
+            return settled;
+        }
+        let mut kept = None;
+        loop {
+            let slot = match kept.take() {
+                Some(slot) => slot,
+                None => self.enter().await?,
+            };
+            if !self.permit(&slot).await? {
+                continue;
+            }
+            let outcome = self.send().await?;
+            match self.judge(outcome, slot) {
+                Next::Settled(settled) => return settled,
+                Next::Again(slot) => kept = slot,
+                Next::BackOff {
+                    class,
+                    message,
+                    wait,
+                } => self.back_off(class, message, wait).await?,
+            }
+            if self.call.stopping().is_cancelled() {
+                return Err(self.error(ErrorKind::Stopped));
+            }
+        }
+    }
+
+    /// Judges what an earlier run paid for and did not come to judge.
+    fn replay(&mut self) -> Option<Result<Reply, Error>> {
+        while let Some((answer, attempt)) = self.call.replay() {
+            self.attempt = attempt;
+            let budget = match self.classify(&Ok(answer)) {
+                Verdict::Usable(reply) => return Some(Ok(reply)),
+                Verdict::FailRow {
+                    class,
+                    message,
+                    text,
+                } => return Some(Err(self.row(class, message, text))),
+                Verdict::Retry {
+                    class,
+                    message,
+                    budget,
+                    ..
+                } => (class, message, budget),
+                // What the endpoint asked for then says nothing about now.
+                Verdict::Pause { class, message, .. } | Verdict::StopRun { class, message, .. } => {
+                    (class, message, Budget::Attempts)
+                }
+                Verdict::Later { message, .. } => ("later", message, Budget::Attempts),
+            };
+            let (class, message, budget) = budget;
+            if self
+                .spent
+                .repeat(budget, &self.client.options.retry)
+                .is_none()
+            {
+                return Some(Err(self.give_up(class, message)));
+            }
+        }
+        None
+    }
+
+    async fn enter(&self) -> Result<Slot<'a>, Error> {
+        let mut waited = false;
+        let entered = self.client.gate.enter(|wait| {
+            waited = true;
+            let (on, at_most) = match wait {
+                Wait::Slot => (WaitReason::Slot, None),
+                Wait::Pause { reason, at_most } => (WaitReason::Pause { reason }, at_most),
+            };
+            self.call.event(&Event::Waiting { on, at_most });
+        });
+        let slot = tokio::select! {
+            biased;
+            () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
+            entered = entered => entered.map_err(|Stopped| self.error(ErrorKind::Stopped))?,
+        };
+        if waited {
+            self.call.event(&Event::Resumed);
+        }
+        Ok(slot)
+    }
+
+    /// Waits for the rate limit. `false`: the gate has closed meanwhile, this slot is worth nothing.
+    async fn permit(&self, slot: &Slot<'_>) -> Result<bool, Error> {
+        if let Some(limiter) = &self.client.limiter {
+            let at_most = limiter.wait_hint();
+            if !at_most.is_zero() {
+                self.call.event(&Event::Waiting {
+                    on: WaitReason::RateLimit,
+                    at_most: Some(at_most),
+                });
+            }
+            tokio::select! {
+                biased;
+                () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
+                () = slot.closed() => {}
+                () = limiter.acquire() => {}
+            }
+            if !at_most.is_zero() {
+                self.call.event(&Event::Resumed);
+            }
+        }
+        Ok(slot.is_open())
+    }
+
+    /// One request, and its answer made safe.
+    async fn send(&mut self) -> Result<Result<Answer, TransportError>, Error> {
+        self.spent.start();
+        self.attempt = self.call.next_attempt();
+        let _in_flight = InFlight::new(&self.client.in_flight);
+        let attempt = self.attempt;
+        self.call.event(&Event::Sending { attempt });
+        tracing::debug!(attempt, system = ?self.request.system, user = ?self.request.user, "asking");
+        let start = Instant::now();
+        let outcome = self.client.model.ask(self.request, attempt).await;
+        let (status, latency) = match &outcome {
+            Ok(answer) => (Some(answer.status), answer.latency),
+            Err(_) => (None, start.elapsed()),
+        };
+        let paid = outcome.as_ref().ok().filter(|answer| answer.is_paid());
+        self.call.event(&Event::Answered {
+            attempt,
+            status,
+            latency,
+            usage: paid.map(|answer| Usage::of_body(&answer.body, self.prompt_tokens())),
+        });
+        match &outcome {
+            Ok(answer) => {
+                tracing::debug!(attempt, status, body = ?String::from_utf8_lossy(&answer.body), "answered");
+                if answer.is_paid() {
+                    let kept = self.call.paid(answer, attempt).await;
+                    kept.map_err(|error| self.error(ErrorKind::Call(error)))?;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(attempt, kind = ?error.kind(), error = error.message(), "not answered")
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn judge(&mut self, outcome: Result<Answer, TransportError>, mut slot: Slot<'a>) -> Next<'a> {
+        let verdict = self.classify(&outcome);
+        if !matches!(verdict, Verdict::StopRun { .. }) {
+            self.probed = false;
+        }
+        match verdict {
+            Verdict::Usable(reply) => {
+                self.client.succeeded.store(true, Ordering::Relaxed);
+                slot.good();
+                Next::Settled(Ok(reply))
+            }
+            Verdict::FailRow {
+                class,
+                message,
+                text,
+            } => {
+                if outcome.is_ok_and(|answer| answer.is_paid()) {
+                    self.client.succeeded.store(true, Ordering::Relaxed);
+                }
+                slot.good();
+                self.warn_of_unknown(class, &message);
+                Next::Settled(Err(self.row(class, message, text)))
+            }
+            Verdict::Retry {
+                class,
+                message,
+                budget,
+                hint,
+            } => {
+                if budget == Budget::Empty {
+                    slot.good();
+                }
+                self.warn_of_unknown(class, &message);
+                self.repeat(class, message, budget, hint)
+            }
+            Verdict::Pause {
+                class,
+                message,
+                hint,
+            } => self.pause(class, message, hint, slot),
+            Verdict::StopRun {
+                class,
+                message,
+                cure,
+            } => self.stop(class, message, cure, slot),
+            Verdict::Later { message, wait } => {
+                tracing::info!(message, ?wait, "the endpoint asks to come back later");
+                self.client.halt();
+                Next::Settled(Err(self.error(ErrorKind::Later { message, wait })))
+            }
+        }
+    }
+
+    fn repeat(
+        &mut self,
+        class: &'static str,
+        message: String,
+        budget: Budget,
+        hint: Option<Duration>,
+    ) -> Next<'a> {
+        let options = &self.client.options.retry;
+        let never = !self.client.has_succeeded();
+        self.spent.unreachable += u32::from(UNREACHABLE.contains(&class));
+        if never && self.spent.unreachable >= 3 {
+            return self.halt(
+                "endpoint_down",
+                message,
+                "check `model.base_url` and that the endpoint is up".into(),
+            );
+        }
+        let Some(repeat) = self.spent.repeat(budget, options) else {
+            if never && class == "html_answer" {
+                return self.halt(
+                    class,
+                    message,
+                    "check `model.base_url` and whether this network wants a log-in".into(),
+                );
+            }
+            return Next::Settled(Err(self.give_up(class, message)));
+        };
+        let wait = self.client.schedule.wait(repeat, hint);
+        if self.spent.too_old_after(wait, options) {
+            return Next::Settled(Err(self.give_up(class, message)));
+        }
+        self.call.event(&Event::Retrying {
+            class,
+            message: message.clone(),
+            after: wait,
+        });
+        Next::BackOff {
+            class,
+            message,
+            wait,
+        }
+    }
+
+    /// Everybody waits; the row loses no attempt, only time.
+    fn pause(
+        &mut self,
+        class: &'static str,
+        message: String,
+        hint: Option<Duration>,
+        mut slot: Slot<'a>,
+    ) -> Next<'a> {
+        let (wait, closed) = slot.pause(&message, hint.is_some(), |nth| {
+            self.client.schedule.wait(nth, hint)
+        });
+        drop(slot);
+        if self.spent.too_old_after(wait, &self.client.options.retry) {
+            return Next::Settled(Err(self.give_up(class, message)));
+        }
+        self.call.event(&Event::Retrying {
+            class,
+            message: message.clone(),
+            after: wait,
+        });
+        if !closed {
+            return Next::BackOff {
+                class,
+                message,
+                wait,
+            };
+        }
+        tracing::info!(class, message, ?wait, "the endpoint asks for a pause");
+        self.call.event(&Event::Paused {
+            class,
+            message,
+            wait,
+        });
+        Next::Again(None)
+    }
+
+    /// An error that would stop the run. In the middle of one it may be a hiccup: one request goes alone first.
+    fn stop(
+        &mut self,
+        class: &'static str,
+        message: String,
+        cure: String,
+        mut slot: Slot<'a>,
+    ) -> Next<'a> {
+        if self.probed || !self.client.has_succeeded() || self.client.halted.is_cancelled() {
+            return self.halt(class, message, cure);
+        }
+        self.probed = slot.probe_alone(&message);
+        if !self.probed
+            && self
+                .spent
+                .repeat(Budget::Attempts, &self.client.options.retry)
+                .is_none()
+        {
+            return self.halt(class, message, cure);
+        }
+        tracing::info!(class, message, "asking once more before the run is stopped");
+        self.call.event(&Event::Retrying {
+            class,
+            message,
+            after: Duration::ZERO,
+        });
+        // Where another row has closed the gate, its probe decides for this one too.
+        Next::Again(self.probed.then_some(slot))
+    }
+
+    fn halt(&self, class: &'static str, message: String, cure: String) -> Next<'a> {
+        tracing::info!(class, message, cure, "no question can be answered");
+        self.client.halt();
+        Next::Settled(Err(self.error(ErrorKind::Run {
+            class,
+            message,
+            cure,
+        })))
+    }
+
+    async fn back_off(
+        &self,
+        class: &'static str,
+        message: String,
+        wait: Duration,
+    ) -> Result<(), Error> {
+        let on = WaitReason::BackOff { class, message };
+        self.call.event(&Event::Waiting {
+            on,
+            at_most: Some(wait),
+        });
+        tokio::select! {
+            biased;
+            () = self.call.stopping().cancelled() => Err(self.error(ErrorKind::Stopped)),
+            () = self.client.halted.cancelled() => Err(self.error(ErrorKind::Stopped)),
+            () = sleep(wait) => {
+                self.call.event(&Event::Resumed);
+                Ok(())
+            }
+        }
+    }
+
+    /// A guess, for answers that do not say.
+    fn prompt_tokens(&self) -> u64 {
+        let system = self.request.system.as_deref().map_or(0, estimate_tokens);
+        system + estimate_tokens(&self.request.user)
+    }
+
+    fn classify(&self, outcome: &Result<Answer, TransportError>) -> Verdict {
+        let options = ClassifyOptions {
+            reasoning: self.client.options.reasoning,
+            attempt: self.attempt,
+            prompt_tokens: self.prompt_tokens(),
+            succeeded_before: self.client.has_succeeded(),
+            max_pause: Duration::from_secs(self.client.options.retry.max_pause_s),
+        };
+        classify(outcome, &options)
+    }
+
+    fn warn_of_unknown(&self, class: &'static str, message: &str) {
+        if class == "unknown_status" {
+            tracing::info!(message, "an answer that is not known");
+            self.call.event(&Event::Warned {
+                class,
+                message: message.to_owned(),
+            });
+        }
+    }
+
+    fn give_up(&self, class: &'static str, message: String) -> Error {
+        self.row(
+            class,
+            format!("{message} (given up at request {})", self.attempt),
+            None,
+        )
+    }
+
+    fn row(&self, class: &'static str, message: String, text: Option<String>) -> Error {
+        self.error(ErrorKind::Row {
+            class,
+            message,
+            text,
+        })
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, self.attempt)
+    }
+}
+
+/// Counts a request until its answer is safe, or it was dropped.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn new(count: &'a AtomicUsize) -> InFlight<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        InFlight(count)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

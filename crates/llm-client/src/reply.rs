@@ -1,0 +1,105 @@
+use std::time::{Duration, SystemTime};
+
+use crate::ReasoningPolicy;
+use crate::body::Completion;
+
+/// What a model said, taken out of an [`Answer`](crate::Answer) that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The text, never empty.
+    pub text: String,
+    /// What the model thought: the provider's field, or the think block at the start of the text.
+    pub reasoning: Option<String>,
+    /// Why it stopped, as the provider names it.
+    pub finish_reason: Option<String>,
+    /// The model that the provider names.
+    pub model: Option<String>,
+    /// What it cost.
+    pub usage: Usage,
+    /// Short stable codes of what was odd about the answer.
+    pub warnings: Vec<&'static str>,
+    /// From sending the last request to its last byte, without waiting.
+    pub latency: Duration,
+    /// When the answer arrived.
+    pub at: SystemTime,
+    /// The number of the request that was answered, from 1.
+    pub attempt: u32,
+}
+
+/// Tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the request.
+    pub prompt_tokens: u64,
+    /// Of the answer, reasoning included.
+    pub completion_tokens: u64,
+    /// Of both.
+    pub total_tokens: u64,
+    /// Whether they are a guess of ours, because the provider did not say.
+    pub estimated: bool,
+}
+
+/// About how many tokens a text has: four letters of English, or one Chinese character, are one.
+///
+/// ```
+/// use data_generation_llm_client::estimate_tokens;
+/// assert_eq!(estimate_tokens("four letters"), 3);
+/// assert_eq!(estimate_tokens("人工智能"), 4);
+/// ```
+pub fn estimate_tokens(text: &str) -> u64 {
+    let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
+    let other = text.len() as u64 - ascii;
+    ascii.div_ceil(4) + other.div_ceil(3)
+}
+
+impl Usage {
+    /// What an answer cost, good or not: what its body says, else a guess.
+    pub(crate) fn of_body(body: &[u8], prompt_tokens: u64) -> Usage {
+        let completion = crate::body::read(body).unwrap_or_default();
+        Usage::of(&completion, prompt_tokens)
+    }
+
+    pub(crate) fn of(completion: &Completion, prompt_tokens: u64) -> Usage {
+        match completion.usage {
+            Some((prompt_tokens, completion_tokens, total_tokens)) => Usage {
+                prompt_tokens,
+                completion_tokens,
+                total_tokens,
+                estimated: false,
+            },
+            None => {
+                let completion_tokens =
+                    estimate_tokens(&completion.text) + estimate_tokens(&completion.reasoning);
+                let total_tokens = prompt_tokens + completion_tokens;
+                Usage {
+                    prompt_tokens,
+                    completion_tokens,
+                    total_tokens,
+                    estimated: true,
+                }
+            }
+        }
+    }
+}
+
+/// Takes a think block off the very start of a text. `Some(true)`: there was one; `Some(false)`: it has no end.
+pub(crate) fn split_thoughts(completion: &mut Completion, policy: ReasoningPolicy) -> Option<bool> {
+    if policy == ReasoningPolicy::Keep {
+        return None;
+    }
+    let text = completion.text.trim_start();
+    let (open, close) = [("<think>", "</think>"), ("<thinking>", "</thinking>")]
+        .into_iter()
+        .find(|(open, _)| text.starts_with(open))?;
+    let Some(end) = text.find(close) else {
+        return Some(false);
+    };
+    let thoughts = text[open.len()..end].trim();
+    if !completion.reasoning.is_empty() && !thoughts.is_empty() {
+        completion.reasoning.push('\n');
+    }
+    completion.reasoning.push_str(thoughts);
+    completion.text = text[end + close.len()..].trim_start().to_owned();
+    Some(true)
+}

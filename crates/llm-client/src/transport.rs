@@ -1,0 +1,324 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use async_openai::error::OpenAIError;
+use async_openai::middleware::HttpRequestFactory;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Response, Url};
+use tokio::time::{Instant, timeout_at};
+
+use crate::secrets::Scrubber;
+use crate::{Answer, Headers, Timeouts, TransportError, TransportKind};
+
+/// No answer is larger than this, decompressed.
+const LARGEST_BODY: usize = 32 << 20;
+
+/// One HTTP exchange under async-openai: sent once, nothing repeated, everything kept.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    http: reqwest::Client,
+    timeouts: Timeouts,
+    /// `host:port`, for messages.
+    address: Arc<str>,
+    scrubber: Arc<Scrubber>,
+}
+
+/// How an exchange ended. It travels through async-openai as an error, whatever it is: so that crate
+/// neither reads the body, nor repeats the request, nor logs either.
+#[derive(Debug)]
+pub(crate) struct Exchange(pub(crate) Result<Answer, TransportError>);
+
+impl Transport {
+    pub(crate) fn new(
+        base: &Url,
+        timeouts: Timeouts,
+        pool: usize,
+        scrubber: Scrubber,
+    ) -> Result<Transport, reqwest::Error> {
+        let port = base.port_or_known_default().unwrap_or_default();
+        Ok(Transport {
+            http: http(base, timeouts, pool)?,
+            timeouts,
+            address: format!("{}:{port}", base.host_str().unwrap_or_default()).into(),
+            scrubber: Arc::new(scrubber),
+        })
+    }
+
+    pub(crate) fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> Result<Answer, TransportError> {
+        let start = Instant::now();
+        let total = start + self.timeouts.total;
+        let mut response = self.within(total, self.http.execute(request)).await?;
+        let mut body = Vec::new();
+        let broken = |error: TransportError| match error.kind() {
+            TransportKind::IdleTimeout | TransportKind::TotalTimeout => error,
+            _ => TransportError::new(TransportKind::Body, error.message().to_owned()),
+        };
+        while let Some(chunk) = self.within(total, response.chunk()).await.map_err(broken)? {
+            if body.len() + chunk.len() > LARGEST_BODY {
+                let message = format!(
+                    "the answer of {} is larger than {} MiB",
+                    self.address,
+                    LARGEST_BODY >> 20
+                );
+                return Err(TransportError::new(TransportKind::TooLarge, message));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(self.answer(response, body, start.elapsed()))
+    }
+
+    fn answer(&self, mut response: Response, body: Vec<u8>, latency: Duration) -> Answer {
+        let status = response.status();
+        let mut body = self.scrubber.body(body);
+        if !status.is_success()
+            && let Ok(text) = std::str::from_utf8(&body)
+        {
+            body = self.scrubber.error_text(text).into_bytes();
+        }
+        let headers = self.scrubbed(std::mem::take(response.headers_mut()));
+        Answer {
+            status: status.as_u16(),
+            headers,
+            body,
+            latency,
+            at: SystemTime::now(),
+        }
+    }
+
+    fn scrubbed(&self, mut headers: HeaderMap) -> Headers {
+        for value in headers.values_mut() {
+            let clean = self.scrubber.body(value.as_bytes().to_vec());
+            if clean != value.as_bytes() {
+                *value = HeaderValue::from_bytes(&clean)
+                    .unwrap_or(HeaderValue::from_static("[redacted]"));
+            }
+        }
+        Headers::from_map(headers)
+    }
+
+    /// Waits for the next thing to arrive: not longer than the idle timeout, nor beyond the total one.
+    async fn within<T>(
+        &self,
+        total: Instant,
+        next: impl Future<Output = Result<T, reqwest::Error>>,
+    ) -> Result<T, TransportError> {
+        let idle = Instant::now() + self.timeouts.idle;
+        match timeout_at(idle.min(total), next).await {
+            Ok(result) => result.map_err(|error| self.lost(error)),
+            Err(_) if idle < total => {
+                let message = format!("{} sent nothing for {:?}", self.address, self.timeouts.idle);
+                Err(TransportError::new(TransportKind::IdleTimeout, message))
+            }
+            Err(_) => {
+                let message = format!(
+                    "{} did not finish its answer within {:?}",
+                    self.address, self.timeouts.total
+                );
+                Err(TransportError::new(TransportKind::TotalTimeout, message))
+            }
+        }
+    }
+
+    fn lost(&self, error: reqwest::Error) -> TransportError {
+        let error = error.without_url();
+        let kind = kind_of(&error);
+        let mut message = format!("{}: {}", self.address, chain(&error));
+        if kind == TransportKind::TooManyFiles {
+            message = format!(
+                "this process may not open more connections: raise `ulimit -n` or lower the concurrency ({message})"
+            );
+        }
+        TransportError::new(kind, self.scrubber.error_text(&message))
+    }
+}
+
+impl tower::Service<HttpRequestFactory> for Transport {
+    type Response = Response;
+    type Error = Exchange;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Exchange>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Exchange>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, factory: HttpRequestFactory) -> Self::Future {
+        let transport = self.clone();
+        Box::pin(async move {
+            let exchange = match factory.build().await {
+                Ok(request) => transport.exchange(request).await,
+                Err(error) => Err(transport.not_built(&error)),
+            };
+            Err(Exchange(exchange))
+        })
+    }
+}
+
+impl Transport {
+    fn not_built(&self, error: &OpenAIError) -> TransportError {
+        let message = format!("the request could not be built: {}", chain(error));
+        TransportError::new(TransportKind::Other, self.scrubber.error_text(&message))
+    }
+}
+
+/// Takes the exchange out of async-openai's error again.
+pub(crate) fn outcome(error: OpenAIError) -> Result<Answer, TransportError> {
+    let other = match error {
+        OpenAIError::Boxed(boxed) => match boxed.downcast::<Exchange>() {
+            Ok(exchange) => return exchange.0,
+            Err(other) => other.to_string(),
+        },
+        other => other.to_string(),
+    };
+    Err(TransportError::new(TransportKind::Other, other))
+}
+
+impl From<Exchange> for OpenAIError {
+    fn from(exchange: Exchange) -> OpenAIError {
+        OpenAIError::Boxed(Box::new(exchange))
+    }
+}
+
+impl fmt::Display for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Ok(answer) => write!(f, "status {}", answer.status),
+            Err(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for Exchange {}
+
+fn http(base: &Url, timeouts: Timeouts, pool: usize) -> Result<reqwest::Client, reqwest::Error> {
+    // reqwest asks for a provider of the process. Where the program has installed one, that one is used.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may have been quicker, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+    let builder = reqwest::Client::builder()
+        .connect_timeout(timeouts.connect)
+        .pool_max_idle_per_host(pool)
+        .pool_idle_timeout(Duration::from_secs(60))
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(30))
+        .http2_adaptive_window(true)
+        // A key goes to one origin only, and repeating is the business of somebody else.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ));
+    let local = is_loopback(base);
+    let builder = if local { builder.no_proxy() } else { builder };
+    match base.scheme() {
+        // Reading the system's roots takes milliseconds, and nobody here needs them.
+        "http" if local || !has_https_proxy() => builder.tls_certs_only([]).build(),
+        _ => builder.build(),
+    }
+}
+
+fn has_https_proxy() -> bool {
+    let names = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+    let proxies = names.iter().filter_map(|name| std::env::var(name).ok());
+    proxies.into_iter().any(|proxy| proxy.starts_with("https:"))
+}
+
+/// Whether what is sent there never leaves this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    match address {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+fn kind_of(error: &reqwest::Error) -> TransportKind {
+    let mut causes = Causes(Some(error));
+    if let Some(kind) = causes.find_map(kind_of_cause) {
+        return kind;
+    }
+    let words = chain(error);
+    match error {
+        _ if error.is_connect() && error.is_timeout() => TransportKind::ConnectTimeout,
+        _ if error.is_dns()
+            || words.contains("dns error")
+            || words.contains("invalid dns name") =>
+        {
+            TransportKind::Dns
+        }
+        _ if words.contains("REFUSED_STREAM") || words.contains("GOAWAY") => {
+            TransportKind::NotProcessed
+        }
+        _ if error.is_connect() => TransportKind::Connect,
+        _ if error.is_timeout() => TransportKind::TotalTimeout,
+        _ if error.is_request() => TransportKind::Closed,
+        _ if error.is_body() || error.is_decode() => TransportKind::Body,
+        _ => TransportKind::Other,
+    }
+}
+
+fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<TransportKind> {
+    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+        return Some(match error {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                TransportKind::Certificate
+            }
+            _ => TransportKind::Tls,
+        });
+    }
+    let error = cause.downcast_ref::<io::Error>()?;
+    // EMFILE and ENFILE: it is this process that is short of something, not the endpoint.
+    matches!(error.raw_os_error(), Some(23 | 24)).then_some(TransportKind::TooManyFiles)
+}
+
+/// An error and what caused it, down to the first cause.
+struct Causes<'a>(Option<&'a (dyn StdError + 'static)>);
+
+impl<'a> Iterator for Causes<'a> {
+    type Item = &'a (dyn StdError + 'static);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let error = self.0?;
+        // An io::Error hides what it wraps from `source`.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        self.0 = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+        Some(error)
+    }
+}
+
+/// The whole chain of causes as one sentence, nothing said twice.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut sentence = String::new();
+    for cause in Causes(Some(error)) {
+        let words = cause.to_string();
+        if sentence.contains(&words) {
+            continue;
+        }
+        if !sentence.is_empty() {
+            sentence.push_str(": ");
+        }
+        sentence.push_str(&words);
+    }
+    crate::failure::one_line(&sentence)
+}

@@ -1,0 +1,17 @@
+//! Integration tests, one module a topic.
+
+// `cfg(test)` always holds here; it tells clippy that helpers may unwrap like the tests that they serve.
+#[cfg(test)]
+mod classify;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod reading;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod stopping;
+#[cfg(test)]
+mod transport;
