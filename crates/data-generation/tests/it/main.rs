@@ -1,1 +1,10 @@
-//! Integration tests, one module a topic.
+//! The layers together, as somebody who writes Rust uses them.
+
+#[cfg(test)]
+mod building;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod paid;
+#[cfg(test)]
+mod running;
