@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::append::{each_line, sync_folder};
 use crate::error::Error;
-use crate::folder::Lock;
 use crate::journal;
+use crate::lock::Lock;
 
 /// Copies the journal of one run into another folder: the lines with one of these keys, or all. It is
 /// there as a whole or not at all, and the source is only read.

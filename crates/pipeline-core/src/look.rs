@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::before::Before;
+use crate::check::{Check, Examined, examine};
 use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
-use crate::folder::Target;
 use crate::fork;
 use crate::identity::Finished;
 use crate::manifest::{InputFacts, Manifest};
+use crate::place::Target;
 use crate::plan::Plan;
+use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
-use crate::source::{
-    Check, Examined, Kind, Lasting, Next, RowStream, Rows, RowsError, Source, examine, spool_stdin,
-};
+use crate::source::{Kind, Lasting, RowStream, Source, spool_stdin};
 use crate::writer::Files;
 
 /// A look at rows and folder.

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::before::{self, Before};
+use crate::check::Examined;
 use crate::error::Error;
 use crate::row::{Content, RowId};
-use crate::source::{Examined, Lasting, Rows, RowsError};
+use crate::rows::{Rows, RowsError};
+use crate::source::Lasting;
 
 /// What is known of a run before its first request.
 #[derive(Default)]

@@ -16,13 +16,14 @@ use crate::before::Before;
 use crate::event::Event;
 use crate::line::push_line;
 use crate::manifest::Manifest;
+use crate::pass::Fault;
 use crate::plan::{Plan, take_spare};
 use crate::record::{Failure, FailureReason, Record, timestamp};
 use crate::report::Counts;
 use crate::row::{Row, RowId};
+use crate::rows::{Next, Rows, RowsError};
 use crate::run::RunOptions;
 use crate::shared::{Counters, Shared};
-use crate::source::{Fault, Next, Rows, RowsError};
 use crate::step::{Draft, StepContext, StepError, Workflow};
 use crate::stop::StopKind;
 

@@ -1,0 +1,223 @@
+//! The check of all rows before the first request.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, InputProblem, InputProblems};
+use crate::identity::{Finished, ShortSet, Shorts};
+use crate::manifest::InputFacts;
+use crate::pass::{FileState, Pass};
+use crate::source::Lasting;
+
+/// Whether a row fits what will be done with it.
+pub trait Check: Send {
+    /// What is wrong with the row, each as a fragment that names variable and prompt; empty where nothing is.
+    fn check(&mut self, row: &str) -> Vec<String>;
+
+    /// What only all rows together show: warnings, or mistakes that concern every row. Called once, after
+    /// the last row of an input that is read twice.
+    fn conclude(&mut self) -> Conclusion {
+        Conclusion::default()
+    }
+}
+
+/// What a check finds in all rows together.
+#[derive(Debug, Clone, Default)]
+pub struct Conclusion {
+    /// Worth a line, but nothing that stops.
+    pub warnings: Vec<String>,
+    /// Nothing may be sent before these are mended.
+    pub mistakes: Vec<String>,
+}
+
+/// Nothing to check.
+impl Check for () {
+    fn check(&mut self, _row: &str) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What the first pass over an input found.
+pub(crate) struct Examined {
+    pub(crate) facts: InputFacts,
+    pub(crate) rows: u64,
+    pub(crate) problems: InputProblems,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) repeated: ShortSet,
+    /// How many finished rows the input has as the first of their kind.
+    pub(crate) known: u64,
+    pub(crate) seal: Seal,
+}
+
+/// Recognises an input that changed between its two readings.
+#[derive(Clone)]
+pub(crate) struct Seal {
+    pub(crate) file: Option<FileState>,
+    /// A sum over the contents of every so many rows.
+    blocks: Arc<[u64]>,
+}
+
+const ROWS_A_BLOCK: u64 = 256;
+
+/// Reads all rows once: everything that is wrong with any of them is known before the first request.
+///
+/// `go_on` hears every now and then how many rows were read, and ends it by answering false.
+pub(crate) fn examine(
+    source: &Lasting,
+    max_row_bytes: usize,
+    check: &mut dyn Check,
+    finished: &Finished,
+    mut go_on: impl FnMut(u64) -> bool,
+) -> Result<Examined, Error> {
+    let (mut pass, file) = Pass::open(source, max_row_bytes)?;
+    let mut scratch = Vec::new();
+    let mut shorts = Shorts::default();
+    let mut hash = blake3::Hasher::new();
+    let (mut blocks, mut block) = (Vec::new(), 0_u64);
+    let mut problems = InputProblems::default();
+    let mut rows = 0_u64;
+    while let Some(given) = pass.next(&mut scratch)? {
+        rows += 1;
+        shorts.push(given.content);
+        hash.update(&given.content.id(0).0);
+        block = block
+            .rotate_left(1)
+            .wrapping_add(given.content.id(0).short());
+        if rows.is_multiple_of(ROWS_A_BLOCK) {
+            blocks.push(block);
+            if !go_on(rows) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+        }
+        let faults = match given.text {
+            Ok(text) => check.check(text),
+            // A row that is too large fails alone, in the run: it is no mistake of the prompts.
+            Err(fault) if fault.class == "row_too_large" => Vec::new(),
+            Err(fault) => vec![fault.message],
+        };
+        problems.rows += u64::from(!faults.is_empty());
+        for what in faults {
+            problems.add(|| InputProblem {
+                source: source.name.clone(),
+                line: given.line,
+                what,
+            });
+        }
+    }
+    blocks.push(block);
+    let Conclusion { warnings, mistakes } = check.conclude();
+    for what in mistakes {
+        problems.add(|| InputProblem {
+            source: source.name.clone(),
+            line: 1,
+            what,
+        });
+    }
+    let (repeated, known) = shorts.conclude(finished);
+    let hash = hash.finalize().to_hex()[..32].to_owned();
+    Ok(Examined {
+        facts: InputFacts {
+            source: source.name.clone(),
+            rows: Some(rows),
+            hash: Some(hash),
+        },
+        rows,
+        problems,
+        warnings,
+        repeated,
+        known,
+        seal: Seal {
+            file,
+            blocks: blocks.into(),
+        },
+    })
+}
+
+impl Seal {
+    /// Whether the rows so far are those that were checked.
+    pub(crate) fn verify(&self, rows: u64, block: u64, end: bool) -> Result<(), String> {
+        let expected = if end {
+            self.blocks.last()
+        } else if rows.is_multiple_of(ROWS_A_BLOCK) {
+            self.blocks.get((rows / ROWS_A_BLOCK) as usize - 1)
+        } else {
+            return Ok(());
+        };
+        if expected == Some(&block) {
+            return Ok(());
+        }
+        Err(format!(
+            "the input changed while it was read (noticed at row {rows}); run again to go on with what it is now"
+        ))
+    }
+}
+
+impl Examined {
+    /// Nothing is sent while something is wrong, unless bad rows may fail alone.
+    pub(crate) fn refuse_problems(&mut self, skip_invalid: bool) -> Result<(), Error> {
+        let whole_input = self.problems.total > 0 && self.problems.rows == 0;
+        if self.problems.total == 0 || (skip_invalid && !whole_input) {
+            return Ok(());
+        }
+        Err(ErrorKind::Input(std::mem::take(&mut self.problems)).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Where;
+
+    #[test]
+    fn everything_that_is_wrong_is_found_and_the_first_twenty_told() {
+        struct Wants;
+        impl Check for Wants {
+            fn check(&mut self, row: &str) -> Vec<String> {
+                if row.contains("topic") {
+                    Vec::new()
+                } else {
+                    vec!["`{{topic}}` is missing".into()]
+                }
+            }
+        }
+        let text = format!(
+            "{{\"topic\":1}}\n[1]\n{{\"a\":1,\"a\":2}}\n{}",
+            "{\"x\":1}\n".repeat(30)
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        std::fs::write(&path, text).unwrap();
+        let source = Lasting {
+            name: path.display().to_string(),
+            from: Where::File(path),
+        };
+        let mut examined =
+            examine(&source, 100, &mut Wants, &Finished::default(), |_| true).unwrap();
+        let problems = examined.problems.clone();
+        assert_eq!(
+            (problems.total, problems.rows, problems.first.len()),
+            (32, 32, 20)
+        );
+        assert!(
+            problems.first[0]
+                .to_string()
+                .ends_with("rows.jsonl:2: is no JSON object but a list"),
+            "{}",
+            problems.first[0]
+        );
+        assert!(
+            problems.first[1]
+                .to_string()
+                .ends_with("rows.jsonl:3: has the key \"a\" twice (column 14)"),
+            "{}",
+            problems.first[1]
+        );
+        assert!(
+            examined
+                .refuse_problems(false)
+                .unwrap_err()
+                .to_string()
+                .ends_with("and 12 more")
+        );
+        assert!(examined.refuse_problems(true).is_ok());
+    }
+}

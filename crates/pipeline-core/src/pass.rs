@@ -1,0 +1,231 @@
+//! One reading of rows that can be read again.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::lines::{LineText, Lines, LinesError};
+use crate::row::Content;
+use crate::source::{Lasting, Where, Written};
+
+/// One row, or why it is none.
+pub(crate) struct Given<'a> {
+    pub(crate) line: u64,
+    pub(crate) content: Content,
+    pub(crate) text: Result<&'a str, Fault>,
+}
+
+/// Why a row cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) class: &'static str,
+    pub(crate) message: String,
+}
+
+/// Reads an input that can be read again.
+pub(crate) enum Pass {
+    File {
+        path: PathBuf,
+        lines: Lines<Box<dyn BufRead + Send>>,
+    },
+    Rows {
+        rows: Arc<[Written]>,
+        next: usize,
+    },
+}
+
+impl Pass {
+    pub(crate) fn open(
+        source: &Lasting,
+        max_row_bytes: usize,
+    ) -> Result<(Pass, Option<FileState>), Error> {
+        match &source.from {
+            Where::File(path) => {
+                let file = open_input(path)?;
+                let state = FileState::of(&file).map_err(Error::io("could not read", path))?;
+                let lines = Lines::new(
+                    Box::new(BufReader::with_capacity(256 * 1024, file)) as Box<dyn BufRead + Send>,
+                    max_row_bytes,
+                );
+                Ok((
+                    Pass::File {
+                        path: path.clone(),
+                        lines,
+                    },
+                    Some(state),
+                ))
+            }
+            Where::Stdin => {
+                let reader = Box::new(BufReader::new(io::stdin())) as Box<dyn BufRead + Send>;
+                let path = PathBuf::from("standard input");
+                Ok((
+                    Pass::File {
+                        path,
+                        lines: Lines::new(reader, max_row_bytes),
+                    },
+                    None,
+                ))
+            }
+            Where::Rows(rows) => Ok((
+                Pass::Rows {
+                    rows: Arc::clone(rows),
+                    next: 0,
+                },
+                None,
+            )),
+        }
+    }
+
+    pub(crate) fn next(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Given<'_>>, Error> {
+        match self {
+            Pass::File { path, lines } => {
+                let line = lines.next().map_err(|error| match error {
+                    LinesError::Utf16 => Error::usage(format!(
+                        "{} is UTF-16; rows are UTF-8 (`iconv -f UTF-16 -t UTF-8` makes it so)",
+                        path.display()
+                    )),
+                    LinesError::Io(error) => Error::io("could not read", path)(error),
+                })?;
+                Ok(line.map(|line| match line.text {
+                    LineText::Whole(text) => judge(line.number, text, scratch),
+                    LineText::TooLong { bytes, content } => Given {
+                        line: line.number,
+                        content,
+                        text: Err(too_large(bytes)),
+                    },
+                    LineText::NotUtf8 { column, content } => Given {
+                        line: line.number,
+                        content,
+                        text: Err(invalid(format!("is no UTF-8 text (column {column})"))),
+                    },
+                }))
+            }
+            Pass::Rows { rows, next } => {
+                let Some(row) = rows.get(*next) else {
+                    return Ok(None);
+                };
+                *next += 1;
+                Ok(Some(judge_written(*next as u64, row, scratch)))
+            }
+        }
+    }
+}
+
+fn open_input(path: &Path) -> Result<File, Error> {
+    match File::open(path) {
+        Ok(file) if file.metadata().is_ok_and(|facts| facts.is_dir()) => {
+            Err(Error::usage(format!(
+                "{} is a folder; the rows are one file of JSON Lines",
+                path.display()
+            )))
+        }
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::usage(format!(
+            "there is no file {}; rows are one JSON object a line",
+            path.display()
+        ))),
+        Err(error) => Err(Error::io("could not read", path)(error)),
+    }
+}
+
+fn judge<'a>(line: u64, text: &'a str, scratch: &mut Vec<u8>) -> Given<'a> {
+    match Content::of(text, scratch) {
+        Ok(content) => Given {
+            line,
+            content,
+            text: Ok(text),
+        },
+        Err(error) => Given {
+            line,
+            content: Content::of_bytes(text.as_bytes()),
+            text: Err(invalid(error.to_string())),
+        },
+    }
+}
+
+pub(crate) fn judge_written<'a>(number: u64, row: &'a Written, scratch: &mut Vec<u8>) -> Given<'a> {
+    match row {
+        Ok(text) => judge(number, text, scratch),
+        // What cannot be written cannot be told from others either, but by its place.
+        Err(what) => Given {
+            line: number,
+            content: Content::of_bytes(format!("{number} {what}").as_bytes()),
+            text: Err(invalid(what.clone())),
+        },
+    }
+}
+
+pub(crate) fn invalid(message: String) -> Fault {
+    Fault {
+        class: "invalid_row",
+        message,
+    }
+}
+
+pub(crate) fn too_large(bytes: u64) -> Fault {
+    Fault {
+        class: "row_too_large",
+        message: format!("has {bytes} bytes, more than input_data.max_row_bytes allows"),
+    }
+}
+
+/// What tells that a file is the same and was left alone.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct FileState {
+    inode: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl FileState {
+    fn of(file: &File) -> io::Result<FileState> {
+        let facts = file.metadata()?;
+        Ok(FileState {
+            inode: (facts.dev(), facts.ino()),
+            length: facts.len(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+        })
+    }
+}
+
+impl Lasting {
+    pub(crate) fn first(&self, count: usize, max_row_bytes: usize) -> Result<Vec<String>, Error> {
+        let (mut pass, _) = Pass::open(self, max_row_bytes)?;
+        let mut scratch = Vec::new();
+        let mut rows = Vec::new();
+        while rows.len() < count
+            && let Some(given) = pass.next(&mut scratch)?
+        {
+            match given.text {
+                Ok(text) => rows.push(text.to_owned()),
+                Err(fault) => {
+                    return Err(Error::usage(format!(
+                        "{}:{}: {}",
+                        self.name, given.line, fault.message
+                    )));
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_rows_are_refused_by_name() {
+        for (path, what) in [("/nope.jsonl", "there is no file"), ("/", "is a folder")] {
+            let source = Lasting {
+                name: path.into(),
+                from: Where::File(path.into()),
+            };
+            let error = Pass::open(&source, 1).err().unwrap();
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+}

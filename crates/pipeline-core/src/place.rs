@@ -1,0 +1,237 @@
+//! Where runs go, and which of them a command works on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::lock::Lock;
+use crate::manifest::Manifest;
+
+/// Where the runs of an experiment go.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The folder of all experiments.
+    pub output_dir: PathBuf,
+    /// One name for what belongs together: letters, digits, `.`, `_`, `-`.
+    pub experiment_name: String,
+    /// A folder of its own for each command, named after its start, or one folder that is continued.
+    pub need_time_stamp: bool,
+}
+
+/// Which run a command works on.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Continue an old run.
+    pub resume: Option<Resume>,
+    /// Begin afresh; an old folder in the way is moved aside, never deleted.
+    pub new: bool,
+    /// Do not begin a new folder with a time stamp where an unfinished run with the same settings holds
+    /// answers that were paid for: that is an error which names it.
+    pub offer_unfinished: bool,
+    /// Work on a copy under this name that keeps every answer whose call is unchanged.
+    pub fork: Option<String>,
+}
+
+/// Which old run to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    /// The one that was started last.
+    Latest,
+    /// This folder.
+    Dir(PathBuf),
+}
+
+/// What a command will work on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A folder that is continued, or made if it is not there.
+    Folder(PathBuf),
+    /// A new folder with a time stamp, below this one.
+    Stamped(PathBuf),
+    /// The folder, emptied by moving what is there aside.
+    Fresh(PathBuf),
+    /// A new folder, with the answers of another run.
+    ForkOf { source: PathBuf, dir: PathBuf },
+}
+
+impl Place {
+    /// Refuses names that would leave the folder or trouble a file system.
+    ///
+    /// # Errors
+    ///
+    /// When the name is empty, longer than 200 characters, begins with a dot, or has another character
+    /// than `[A-Za-z0-9._-]`.
+    pub fn check_name(name: &str) -> Result<(), Error> {
+        let wrong = if name.is_empty() {
+            "is empty".to_owned()
+        } else if name.len() > 200 {
+            format!("has {} characters; 200 is the most", name.chars().count())
+        } else if name.starts_with('.') {
+            "begins with a dot".to_owned()
+        } else if let Some(odd) = name
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || "._-".contains(*c)))
+        {
+            format!("has the character {odd:?}")
+        } else {
+            return Ok(());
+        };
+        let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+        Err(Error::usage(format!(
+            "the name `{shown}` {wrong}; use letters, digits, `.`, `_` and `-`, not a dot first"
+        )))
+    }
+
+    fn experiment(&self) -> PathBuf {
+        self.output_dir.join(&self.experiment_name)
+    }
+
+    /// The run that was started last, with its manifest.
+    ///
+    /// # Errors
+    ///
+    /// When a folder or a manifest cannot be read.
+    pub(crate) fn latest(&self) -> Result<Option<PathBuf>, Error> {
+        if !self.need_time_stamp {
+            let dir = self.experiment();
+            return Ok(is_run(&dir).then_some(dir));
+        }
+        Ok(self
+            .stamped_runs()?
+            .into_iter()
+            .map(|(_, dir, _)| dir)
+            .next_back())
+    }
+
+    /// An unfinished run of this experiment that was made with the same settings, holds paid answers,
+    /// and that no process works on: the newest.
+    ///
+    /// # Errors
+    ///
+    /// When a folder or a manifest cannot be read.
+    pub(crate) fn unfinished(
+        &self,
+        dataset: &Map<String, Value>,
+    ) -> Result<Option<(PathBuf, Manifest)>, Error> {
+        if !self.need_time_stamp {
+            return Ok(None);
+        }
+        for (_, dir, manifest) in self.stamped_runs()?.into_iter().rev() {
+            if !manifest.is_finished()
+                && manifest.changes(dataset).is_empty()
+                && has_answers(&dir)
+                && let Ok(lock) = Lock::take(&dir)
+            {
+                drop(lock);
+                return Ok(Some((dir, manifest)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All runs with a time stamp, oldest start first.
+    fn stamped_runs(&self) -> Result<Vec<(String, PathBuf, Manifest)>, Error> {
+        let experiment = self.experiment();
+        let entries = match std::fs::read_dir(&experiment) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io("could not read", &experiment)(error)),
+        };
+        let mut runs = Vec::new();
+        for entry in entries {
+            let dir = entry
+                .map_err(Error::io("could not read", &experiment))?
+                .path();
+            if dir.is_dir()
+                && let Some(manifest) = Manifest::read(&dir)?
+            {
+                // Two that began in the same second are told apart by their names: `-2` comes later.
+                runs.push((manifest.started.clone(), dir, manifest));
+            }
+        }
+        runs.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        Ok(runs)
+    }
+
+    pub(crate) fn target(&self, start: &Start) -> Result<Target, Error> {
+        Place::check_name(&self.experiment_name)?;
+        if start.new && (start.resume.is_some() || start.fork.is_some()) {
+            return Err(Error::usage(
+                "`--new` begins afresh, so it goes neither with `--resume` nor with `--fork`",
+            ));
+        }
+        if let Some(name) = &start.fork {
+            Place::check_name(name)?;
+            let dir = self.output_dir.join(name);
+            if is_run(&dir) {
+                return Ok(Target::Folder(dir));
+            }
+            let source = match &start.resume {
+                Some(resume) => self.resumed(resume)?,
+                None => self.resumed(&Resume::Latest)?,
+            };
+            return Ok(Target::ForkOf { source, dir });
+        }
+        if let Some(resume) = &start.resume {
+            return Ok(Target::Folder(self.resumed(resume)?));
+        }
+        Ok(match (self.need_time_stamp, start.new) {
+            (true, _) => Target::Stamped(self.experiment()),
+            (false, true) => Target::Fresh(self.experiment()),
+            (false, false) => Target::Folder(self.experiment()),
+        })
+    }
+
+    fn resumed(&self, resume: &Resume) -> Result<PathBuf, Error> {
+        match resume {
+            Resume::Dir(dir) if is_run(dir) => Ok(dir.clone()),
+            Resume::Dir(dir) => Err(Error::usage(format!(
+                "{} is no run folder: it has no run.json",
+                dir.display()
+            ))),
+            Resume::Latest => self.latest()?.ok_or_else(|| {
+                Error::usage(format!(
+                    "there is no run to go on with in {}",
+                    self.experiment().display()
+                ))
+            }),
+        }
+    }
+}
+
+pub(crate) fn is_run(dir: &Path) -> bool {
+    dir.join("run.json").exists() || dir.join("journal.jsonl").exists()
+}
+
+pub(crate) fn has_answers(dir: &Path) -> bool {
+    std::fs::metadata(dir.join("journal.jsonl")).is_ok_and(|facts| facts.len() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_leave_the_folder_are_refused() {
+        for wrong in [
+            "",
+            "..",
+            "../../x",
+            "/etc",
+            "a/b",
+            ".hidden",
+            "a b",
+            "é",
+            "a\nb",
+            &"x".repeat(300),
+        ] {
+            assert!(Place::check_name(wrong).is_err(), "{wrong:?}");
+        }
+        for right in ["demo_test", "A-1.2", "x"] {
+            Place::check_name(right).unwrap();
+        }
+        insta::assert_snapshot!(Place::check_name("../x").unwrap_err(), @"the name `../x` begins with a dot; use letters, digits, `.`, `_` and `-`, not a dot first");
+    }
+}
