@@ -71,7 +71,7 @@ impl Screen {
             }
             Style::Lines | Style::Quiet => ProgressBar::hidden(),
         };
-        let template = ProgressStyle::with_template("{bar:24} {wide_msg}")
+        let template = ProgressStyle::with_template("{bar:16} {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(template.progress_chars("━╸ "));
         let now = Instant::now();
@@ -165,10 +165,6 @@ impl Screen {
         if rate > 0.0 {
             parts.push(format!("{rate:.1} rows/s"));
         }
-        parts.push(format!(
-            "{} tokens",
-            short(self.0.tokens.load(Ordering::Relaxed))
-        ));
         if let Some(rows) = state.rows
             && rate > 0.0
         {
@@ -179,6 +175,10 @@ impl Screen {
             ));
         }
         parts.extend(waiting(state));
+        parts.push(format!(
+            "{} tokens",
+            short(self.0.tokens.load(Ordering::Relaxed))
+        ));
         parts.join(" · ")
     }
 }
@@ -380,7 +380,7 @@ mod tests {
             text.contains("0 rows · offline · 0 failed · 0 in flight"),
             "{text}"
         );
-        assert!(text.ends_with("1 row waits for the rate limit"), "{text}");
+        assert!(text.contains("1 row waits for the rate limit"), "{text}");
         screen.event(&Event::Paused {
             message: "the endpoint asked for it",
             wait: Duration::from_secs(12),
@@ -388,7 +388,7 @@ mod tests {
         assert!(
             screen
                 .text(&screen.state())
-                .ends_with("paused 12 s: the endpoint asked for it")
+                .contains("paused 12 s: the endpoint asked for it")
         );
         screen.event(&Event::WaitEnded { id: id("2") });
         screen.state().pause = None;

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use data_generation_config::{Layers, Loaded};
+use data_generation_config::{Layers, Loaded, Origins};
 use data_generation_extractors::{self as extractors, Extract};
 use data_generation_llm_client::Model;
+use data_generation_pipeline_core::Place;
 use data_generation_templating::{Prompt, Prompts, Syntax};
 use serde::Serialize;
 use serde_json::Value;
@@ -231,7 +232,7 @@ impl Builder {
     pub fn build(self) -> Result<DataGenerationPipeline, Error> {
         let loaded = self.load()?;
         let settings = &loaded.value;
-        validate(settings)?;
+        validate(settings, &loaded.origins)?;
         let prompts = self.load_prompts(&settings.prompts)?;
         let extractor = match self.extractor {
             Some(extractor) => Some(extractor),
@@ -291,48 +292,75 @@ fn to_value(value: impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("no value: {error}")))
 }
 
-/// What single values cannot tell.
-fn validate(settings: &Settings) -> Result<(), Error> {
-    let refuse = |message: &str| Err(Error::Usage(message.to_owned()));
-    if settings.model.token_limit.is_some() && settings.model.provider != Provider::Offline {
-        return refuse(
-            "model.token_limit is not kept by this version, and a limit that is not kept is worse than none: \
-             set it to null and choose model.rate_limit so that the tokens fit",
+/// What the type of a value cannot tell: all of it, each with its key and where it comes from.
+fn validate(settings: &Settings, origins: &Origins) -> Result<(), Error> {
+    let Settings {
+        model,
+        output_data,
+        run,
+        offline,
+        ..
+    } = settings;
+    let mut faults = Vec::new();
+    let mut require = |key: &str, holds: bool, what: &str| {
+        if !holds {
+            faults.push(format!("`{key}` ({}) {what}", origins.of(key)));
+        }
+    };
+    require(
+        "model.token_limit",
+        model.token_limit.is_none() || model.provider == Provider::Offline,
+        "is not kept by this version, and a limit that is not kept is worse than none: set it to null and choose \
+         model.rate_limit so that the tokens fit",
+    );
+    for (key, seconds) in [
+        ("model.timeouts.connect_s", model.timeouts.connect_s),
+        ("model.timeouts.idle_s", model.timeouts.idle_s),
+        ("model.timeouts.total_s", model.timeouts.total_s),
+    ] {
+        require(
+            key,
+            seconds > 0.0 && seconds <= DAY_S,
+            "is a number of seconds above 0, at most a day",
         );
     }
-    if !(0.0..=1.0).contains(&settings.offline.error_rate) {
-        return refuse("offline.error_rate is a share from 0 to 1");
-    }
-    if settings.run.sync_ms > 500 {
-        return refuse(
-            "run.sync_ms is at most 500: an answer is safe from a power loss within half a second",
+    for (key, seconds) in [
+        ("run.retry.base_delay_s", run.retry.base_delay_s),
+        ("run.retry.max_delay_s", run.retry.max_delay_s),
+    ] {
+        require(
+            key,
+            (0.0..=DAY_S).contains(&seconds),
+            "is a number of seconds from 0 to a day",
         );
     }
-    let timeouts = &settings.model.timeouts;
-    for (key, seconds) in [
-        ("connect_s", timeouts.connect_s),
-        ("idle_s", timeouts.idle_s),
-        ("total_s", timeouts.total_s),
-    ] {
-        if !(seconds > 0.0 && seconds <= 86_400.0) {
-            return refuse(&format!(
-                "model.timeouts.{key} is a number of seconds above 0, at most a day"
-            ));
-        }
+    require(
+        "run.retry.max_attempts",
+        run.retry.max_attempts > 0,
+        "counts the first request too, so it is at least 1",
+    );
+    require(
+        "run.sync_ms",
+        run.sync_ms <= 500,
+        "is at most 500: an answer is safe from a power loss within half a second",
+    );
+    require(
+        "offline.error_rate",
+        (0.0..=1.0).contains(&offline.error_rate),
+        "is a share from 0 to 1",
+    );
+    if let Err(error) = Place::check_name(&output_data.experiment_name) {
+        require(
+            "output_data.experiment_name",
+            false,
+            &format!("cannot be used: {error}"),
+        );
     }
-    let retry = &settings.run.retry;
-    if retry.max_attempts == 0 {
-        return refuse("run.retry.max_attempts counts the first request too, so it is at least 1");
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Usage(faults.join("\n")))
     }
-    for (key, seconds) in [
-        ("base_delay_s", retry.base_delay_s),
-        ("max_delay_s", retry.max_delay_s),
-    ] {
-        if !(0.0..=86_400.0).contains(&seconds) {
-            return refuse(&format!(
-                "run.retry.{key} is a number of seconds from 0 to a day"
-            ));
-        }
-    }
-    Ok(())
 }
+
+const DAY_S: f64 = 86_400.0;

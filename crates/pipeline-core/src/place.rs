@@ -206,7 +206,9 @@ pub(crate) fn is_run(dir: &Path) -> bool {
 }
 
 pub(crate) fn has_answers(dir: &Path) -> bool {
-    std::fs::metadata(dir.join("journal.jsonl")).is_ok_and(|facts| facts.len() > 0)
+    ["journal.jsonl", "result.jsonl"]
+        .iter()
+        .any(|name| std::fs::metadata(dir.join(name)).is_ok_and(|facts| facts.len() > 0))
 }
 
 #[cfg(test)]

@@ -90,10 +90,7 @@ impl StopHandle {
 
     /// Starts nothing new, waits for the answers under way.
     pub fn interrupt(&self) {
-        self.stop(
-            StopKind::Interrupted,
-            "interrupted; the same command goes on where it stopped",
-        );
+        self.stop(StopKind::Interrupted, "interrupted");
     }
 
     /// As [`interrupt`](Self::interrupt), but answers that are not there within `limit` are cut off.

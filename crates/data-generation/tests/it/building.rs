@@ -188,7 +188,7 @@ fn a_limit_that_would_not_be_kept_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("model.token_limit is not kept by this version"),
+            .contains("`model.token_limit` (in code) is not kept by this version"),
         "{error}"
     );
     home.builder()
