@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use data_generation_config::{Layers, Loaded, Origins};
+use data_generation_config::{Layers, Loaded, Origins, Secrets};
 use data_generation_extractors::{self as extractors, Extract};
-use data_generation_llm_client::Model;
+use data_generation_llm_client::{self as llm, ErrorKind, Model, OpenAi};
 use data_generation_pipeline_core::Place;
 use data_generation_templating::{Prompt, Prompts, Syntax};
 use serde::Serialize;
@@ -232,7 +232,7 @@ impl Builder {
     pub fn build(self) -> Result<DataGenerationPipeline, Error> {
         let loaded = self.load()?;
         let settings = &loaded.value;
-        validate(settings, &loaded.origins)?;
+        validate(settings, &loaded.origins, &loaded.secrets)?;
         let prompts = self.load_prompts(&settings.prompts)?;
         let extractor = match self.extractor {
             Some(extractor) => Some(extractor),
@@ -293,7 +293,7 @@ fn to_value(value: impl Serialize) -> Value {
 }
 
 /// What the type of a value cannot tell: all of it, each with its key and where it comes from.
-fn validate(settings: &Settings, origins: &Origins) -> Result<(), Error> {
+fn validate(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Result<(), Error> {
     let Settings {
         model,
         output_data,
@@ -307,6 +307,11 @@ fn validate(settings: &Settings, origins: &Origins) -> Result<(), Error> {
             faults.push(format!("`{key}` ({}) {what}", origins.of(key)));
         }
     };
+    // Before anybody shows or keeps it: it may hold a key.
+    let address = OpenAi::check_base_url(&model.base_url, secrets.get("model.api_key"));
+    if let Err(ErrorKind::Options { message, .. }) = address.map_err(llm::Error::into_kind) {
+        require("model.base_url", false, &message);
+    }
     require(
         "model.token_limit",
         model.token_limit.is_none() || model.provider == Provider::Offline,

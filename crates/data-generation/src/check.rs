@@ -35,7 +35,7 @@ impl Check for PromptCheck {
             mistakes: findings
                 .wrong_syntax
                 .iter()
-                .map(ToString::to_string)
+                .map(|wrong| format!("{wrong} (`prompts.syntax: format`)"))
                 .collect(),
         }
     }

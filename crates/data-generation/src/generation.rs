@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use data_generation_config::{Loaded, Origins, Secrets};
 use data_generation_extractors::{Extract, Tag, tag};
-use data_generation_llm_client::{Client, ClientOptions, Model, OpenAi, OpenAiOptions, Timeouts};
+use data_generation_llm_client::{
+    self as llm, Client, ClientOptions, ErrorKind, Model, OpenAi, OpenAiOptions, Timeouts,
+};
 use data_generation_pipeline_core::{
-    CheckedRows, Place, RunOptions, Setting, Source, Workflow, check_rows, first_rows,
+    CheckedRows, Place, RunOptions, Setting, Source, Workflow, check_rows, first_rows, hash,
 };
 use data_generation_templating::{Prompt, Prompts};
 use serde_json::{Map, Value, json};
@@ -242,6 +244,19 @@ impl DataGenerationPipeline {
         dataset
     }
 
+    /// Hashes of the prompts, for the manifest.
+    pub(crate) fn hashes(&self) -> BTreeMap<String, String> {
+        let system = self
+            .prompts
+            .system()
+            .map(|prompt| ("prompts.system", prompt));
+        let all = system
+            .into_iter()
+            .chain([("prompts.user", self.prompts.user())]);
+        all.map(|(name, prompt)| (name.to_owned(), hash(prompt.source())))
+            .collect()
+    }
+
     /// Every setting with where it came from, for the manifest. Secrets are not among them.
     pub(crate) fn settings_with_origins(&self) -> BTreeMap<String, Setting> {
         self.origins
@@ -330,6 +345,16 @@ impl DataGenerationPipeline {
             total: Duration::from_secs_f64(timeouts.total_s),
         };
         options.concurrency = concurrency.get();
-        Ok(Arc::new(OpenAi::new(options)?))
+        let model = OpenAi::new(options).map_err(|error| self.named(error))?;
+        Ok(Arc::new(model))
+    }
+
+    /// An option that the client refuses, by the key under which the user knows it and with its origin.
+    fn named(&self, error: llm::Error) -> Error {
+        let ErrorKind::Options { field, message } = error.kind() else {
+            return error.into();
+        };
+        let key = format!("model.{field}");
+        Error::Usage(format!("`{key}` ({}) {message}", self.origins.of(&key)))
     }
 }

@@ -153,6 +153,7 @@ impl<'a> RunBuilder<'a> {
             check: Box::new(pipeline.check_of_rows()),
             dataset: pipeline.dataset(self.extractor.as_deref()),
             workflow: pipeline.workflow(self.extractor, self.concurrency)?,
+            hashes: pipeline.hashes(),
             settings: pipeline.settings_with_origins(),
             command: self.command,
             offline: pipeline.is_offline(),

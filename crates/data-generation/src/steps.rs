@@ -1,6 +1,7 @@
 //! The two steps of the simple workflow: what joins prompts, model, journal and extractor.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use data_generation_extractors::{ErrorKind as ExtractErrorKind, Extract};
 use data_generation_llm_client::{
@@ -124,11 +125,15 @@ fn step_error(kind: LlmErrorKind) -> StepError {
         },
         LlmErrorKind::Run { message, cure, .. } => StepError::Stop {
             kind: StopKind::Refused,
-            message: format!("{message}; {cure}"),
+            message: format!("{}; {cure}", message.trim_end_matches('.')),
         },
-        LlmErrorKind::Later { message, .. } => StepError::Stop {
+        LlmErrorKind::Later { message, wait } => StepError::Stop {
             kind: StopKind::Later,
-            message,
+            message: format!(
+                "{}; {}",
+                message.trim_end_matches('.'),
+                when_to_come_back(wait)
+            ),
         },
         // Where the journal could not be written, the writer has told why.
         LlmErrorKind::Stopped | LlmErrorKind::Call(_) => StepError::Stopped,
@@ -136,6 +141,18 @@ fn step_error(kind: LlmErrorKind) -> StepError {
             kind: StopKind::Refused,
             message: other.to_string(),
         },
+    }
+}
+
+/// The local time, because who reads it may read it tomorrow.
+fn when_to_come_back(wait: Option<Duration>) -> String {
+    let at = wait.and_then(|wait| {
+        let wait = jiff::SignedDuration::try_from(wait).ok()?;
+        jiff::Zoned::now().checked_add(wait).ok()
+    });
+    match at {
+        Some(at) => format!("come back after {}", at.strftime("%Y-%m-%d %H:%M")),
+        None => "come back later, it does not say when".to_owned(),
     }
 }
 

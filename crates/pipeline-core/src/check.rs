@@ -9,8 +9,26 @@ use crate::pass::{FileState, Pass};
 use crate::source::Lasting;
 
 /// Whether a row fits what will be done with it.
+///
+/// ```
+/// use data_generation_pipeline_core::{Check, Source, check_rows};
+///
+/// struct HasTopic;
+///
+/// impl Check for HasTopic {
+///     fn check(&mut self, row: &str) -> Vec<String> {
+///         if row.contains(r#""topic":"#) { Vec::new() } else { vec!["`topic` is missing".into()] }
+///     }
+/// }
+///
+/// let checked = check_rows(Source::rows([serde_json::json!({"n": 1})]), &mut HasTopic, 1024)?;
+/// assert_eq!(checked.problems.first[0].to_string(), "rows:1: `topic` is missing");
+/// # Ok::<(), data_generation_pipeline_core::Error>(())
+/// ```
 pub trait Check: Send {
-    /// What is wrong with the row, each as a fragment that names variable and prompt; empty where nothing is.
+    /// What is wrong with the row, given as JSON text, each as a fragment that names variable and prompt;
+    /// empty where nothing is. Rows that are no JSON objects never get here. With
+    /// [`RunOptions::skip_invalid`](crate::RunOptions::skip_invalid) the rows are shown a second time.
     fn check(&mut self, row: &str) -> Vec<String>;
 
     /// What only all rows together show: warnings, or mistakes that concern every row. Called once, after

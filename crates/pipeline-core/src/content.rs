@@ -227,6 +227,7 @@ impl Scanner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[track_caller]
     fn form(text: &str) -> String {
@@ -310,5 +311,83 @@ mod tests {
             "{}",
             refusal(r#"{"a":"\ud83d"}"#)
         );
+    }
+
+    /// A JSON value, and a second way to write it: keys the other way round, white space, escapes.
+    fn written_twice() -> impl Strategy<Value = (String, String)> {
+        let leaf = prop_oneof![
+            Just(("null".to_owned(), "null".to_owned())),
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,3})?(e[0-9]{1,2})?"
+                .prop_map(|number| (number.clone(), number)),
+            ".{0,6}".prop_map(|text| written(&text)),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            let list = prop::collection::vec(inner.clone(), 0..4).prop_map(|items| {
+                let (plain, other): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+                (
+                    format!("[{}]", plain.join(",")),
+                    format!("[\t{} ]", other.join(" , ")),
+                )
+            });
+            prop_oneof![list, object(inner)]
+        })
+    }
+
+    fn written(text: &str) -> (String, String) {
+        let escaped: String = text
+            .encode_utf16()
+            .map(|unit| format!("\\u{unit:04x}"))
+            .collect();
+        (
+            serde_json::to_string(text).unwrap_or_default(),
+            format!("\"{escaped}\""),
+        )
+    }
+
+    fn object(
+        value: impl Strategy<Value = (String, String)>,
+    ) -> impl Strategy<Value = (String, String)> {
+        prop::collection::btree_map(".{0,4}", value, 0..5).prop_map(|members| {
+            let members: Vec<_> = members
+                .into_iter()
+                .map(|(key, value)| (written(&key), value))
+                .collect();
+            let plain: Vec<_> = members
+                .iter()
+                .map(|(key, value)| format!("{}:{}", key.0, value.0))
+                .collect();
+            let other: Vec<_> = members
+                .iter()
+                .rev()
+                .map(|(key, value)| format!("{} :\r\n{}", key.1, value.1))
+                .collect();
+            (
+                format!("{{{}}}", plain.join(",")),
+                format!("{{ {} }}", other.join(", ")),
+            )
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn however_a_row_is_written_it_says_the_same((plain, other) in object(written_twice())) {
+            let (mut one, mut two) = (Vec::new(), Vec::new());
+            canonical(&plain, &mut one).unwrap();
+            canonical(&other, &mut two).unwrap();
+            prop_assert_eq!(&one, &two);
+            // The form is JSON that says the same, and its own form.
+            let form = String::from_utf8(one.clone()).unwrap();
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&form).ok(), serde_json::from_str(&plain).ok());
+            canonical(&form, &mut two).unwrap();
+            prop_assert_eq!(one, two);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,40}", json in "[{}\\[\\]\"\\\\:, a1]{0,24}") {
+            for text in [text, json] {
+                // Whether it is a row is not the question.
+                let _judged = canonical(&text, &mut Vec::new()).is_ok();
+            }
+        }
     }
 }

@@ -9,10 +9,14 @@ use crate::row::RowId;
 use crate::stop::StopReason;
 
 /// One thing that happened.
+///
+/// Any number of `Checking`, then `Started`, then what happens to rows, then `Ended`, once. A run that does
+/// not start ends without `Ended`. A row that is taken up ends with `Finished` or `Failed`, or stays pending and
+/// has no further event.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The check has read so many rows.
+    /// The check has read so many rows; told every few hundred.
     Checking {
         /// Rows so far.
         rows: u64,
@@ -27,7 +31,8 @@ pub enum Event<'a> {
         finished: u64,
         /// Finished rows that the input does not have; `None` where nobody knows yet.
         not_in_input: Option<u64>,
-        /// Answers that are paid for and not judged yet: they are judged first, without a request.
+        /// Answers that are paid for and not judged yet: where their row comes, they are judged first,
+        /// without a request.
         unjudged: u64,
         /// Whether an old run is continued.
         resumed: bool,
@@ -37,7 +42,7 @@ pub enum Event<'a> {
         /// What and what to do.
         message: &'a str,
     },
-    /// A row was taken up.
+    /// A row was taken up. One that cannot be asked at all is not: it fails at once.
     RowStarted {
         /// Which.
         id: RowId,
@@ -109,7 +114,7 @@ pub enum Event<'a> {
         /// The row's line.
         failure: &'a Failure,
     },
-    /// These lines are written and durable.
+    /// These lines are written and durable: they survive a power loss.
     Committed(&'a Batch),
     /// Nothing new is started any more.
     Stopping {
@@ -166,7 +171,24 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|line| !line.is_empty())
 }
 
-/// Takes part in a run by hearing of it. Called from the run's own task: be quick, never block.
+/// Takes part in a run by hearing of it.
+///
+/// Called from the run's own task, only `Checking` from another thread: be quick, never block. A closure is an
+/// observer:
+///
+/// ```
+/// use data_generation_pipeline_core::{Event, Observer};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// let durable = AtomicU64::new(0);
+/// let observer = move |event: &Event<'_>| {
+///     if let Event::Committed(batch) = event {
+///         durable.fetch_add(batch.finished(), Ordering::Relaxed);
+///     }
+/// };
+/// # fn takes(_: impl Observer) {}
+/// # takes(observer);
+/// ```
 pub trait Observer: Send + Sync {
     /// Something happened.
     fn event(&self, event: &Event<'_>);

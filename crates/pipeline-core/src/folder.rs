@@ -86,7 +86,7 @@ impl RunFolder {
         let ours = ["journal.jsonl", "result.jsonl", "failures.jsonl"]
             .into_iter()
             .filter(empty);
-        for name in ours.chain(["run.lock", ".input.jsonl"]) {
+        for name in ours.chain(["run.lock", ".input.jsonl", ".input.jsonl.new"]) {
             if let Err(error) = std::fs::remove_file(self.dir.join(name))
                 && error.kind() != io::ErrorKind::NotFound
             {

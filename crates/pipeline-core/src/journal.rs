@@ -11,30 +11,32 @@ use serde_json::value::RawValue;
 use crate::line::{Body, push_line};
 use crate::row::RowId;
 
-/// An answer that was paid for, as a step hands it to the journal.
+/// An answer that was paid for, as a step hands it to the journal: [`StepContext::journal`](crate::StepContext::journal).
 #[derive(Debug, Clone, Copy)]
 pub struct PaidAnswer<'a> {
-    /// Which call it answers; see [`call_key`].
+    /// Which call it answers: what [`call_key`] gives, or another text without quotes, backslashes and
+    /// control characters.
     pub key: &'a str,
-    /// The number of the request among those of its row, from 1.
+    /// The number of the request among those that this command sent for its row, from 1.
     pub attempt: u32,
     /// The HTTP status.
     pub status: u16,
-    /// When it arrived.
+    /// When it arrived; kept to the millisecond.
     pub at: SystemTime,
-    /// Sending to last byte.
+    /// Sending to last byte; kept to the millisecond.
     pub latency: Duration,
-    /// The body, byte for byte.
+    /// The body, byte for byte. JSON is kept as it is written, but for white space between values; anything
+    /// else is kept as text, with U+FFFD for bytes that are no UTF-8.
     pub body: &'a [u8],
 }
 
-/// An answer out of the journal.
+/// An answer out of the journal: [`StepContext::replay`](crate::StepContext::replay).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JournaledAnswer {
-    /// Its number in the journal.
+    /// Its number in the journal, from 1.
     pub seq: u64,
-    /// The number of the request among those of its row, from 1.
+    /// The number of the request among those that the command of that time sent for its row, from 1.
     pub attempt: u32,
     /// The HTTP status.
     pub status: u16,
@@ -42,11 +44,23 @@ pub struct JournaledAnswer {
     pub at: SystemTime,
     /// Sending to last byte.
     pub latency: Duration,
-    /// The body.
+    /// The body as [`PaidAnswer::body`] was kept.
     pub body: Vec<u8>,
 }
 
-/// The key of a call: 32 hex digits over row, step, provider and the request without its token maximum.
+/// The key of a call: 32 hex digits of BLAKE3 over row, step, provider and the request.
+///
+/// Give the request without what may change between two commands and still ask the same, such as the
+/// maximum of tokens; an answer is only found again under the key that it was kept under.
+///
+/// ```
+/// use data_generation_pipeline_core::{RowId, call_key};
+///
+/// let row = RowId::from_hex("e1d7f3e28f9bdb147db2853118862046").unwrap();
+/// let key = call_key(row, "ask", "openai", br#"{"messages":[],"model":"small"}"#);
+/// assert_eq!(key.len(), 32);
+/// assert_ne!(key, call_key(row, "ask", "offline", br#"{"messages":[],"model":"small"}"#));
+/// ```
 pub fn call_key(row: RowId, step: &str, provider: &str, request: &[u8]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"data-generation call 1\n").update(&row.0);

@@ -30,7 +30,8 @@
 //! - An answer is in the journal before anything is made of it; see [`StepContext::journal`].
 //! - Every row of the input is, at every moment, exactly one of finished, failed, pending.
 //! - In each commit the journal is synced before lines that rest on it are written.
-//! - Memory grows with the rows at work and with a few bytes for the identity of each row.
+//! - Memory grows with the rows at work, a few bytes for the identity of each row, and more for each
+//!   that failed.
 
 mod append;
 mod before;
@@ -72,7 +73,7 @@ pub use manifest::{Command, InputFacts, Manifest, Setting};
 pub use place::{Place, Resume, Start};
 pub use record::{Failure, FailureReason, Record, Usage};
 pub use report::{Counts, Report};
-pub use row::{Row, RowId};
+pub use row::{Row, RowId, hash};
 pub use run::{Run, RunOptions};
 pub use source::Source;
 pub use step::{Aside, Draft, Step, StepContext, StepError, Workflow};

@@ -235,7 +235,7 @@ async fn blocking<T: Send + 'static>(
 pub struct CheckedRows {
     /// How many there are.
     pub rows: u64,
-    /// How many contents come more than once.
+    /// How many different rows come more than once.
     pub repeated: u64,
     /// What is wrong.
     pub problems: InputProblems,
@@ -243,7 +243,18 @@ pub struct CheckedRows {
     pub warnings: Vec<String>,
 }
 
-/// Reads and checks all rows, as a run does before its first request. Blocks; makes no folder.
+/// Reads and checks all rows, as a run does before its first request. Blocks; makes no folder. A row above
+/// `max_row_bytes` is no problem here: it fails alone, in the run.
+///
+/// ```
+/// use data_generation_pipeline_core::{Source, check_rows};
+///
+/// let rows = Source::rows([serde_json::json!({"n": 1}), serde_json::json!([2])]);
+/// let checked = check_rows(rows, &mut (), 1024)?;
+/// assert_eq!((checked.rows, checked.problems.total), (2, 1));
+/// assert_eq!(checked.problems.first[0].to_string(), "rows:2: is no JSON object but a list");
+/// # Ok::<(), data_generation_pipeline_core::Error>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -266,11 +277,20 @@ pub fn check_rows(
     })
 }
 
-/// The first rows as JSON texts, at most so many. Blocks; makes no folder.
+/// The first rows as JSON texts, at most `count`. Blocks; makes no folder.
+///
+/// ```
+/// use data_generation_pipeline_core::{Source, first_rows};
+///
+/// let rows = Source::rows([serde_json::json!({"n": 1}), serde_json::json!({"n": 2})]);
+/// assert_eq!(first_rows(rows, 1, 1024)?, [r#"{"n":1}"#]);
+/// # Ok::<(), data_generation_pipeline_core::Error>(())
+/// ```
 ///
 /// # Errors
 ///
-/// When they cannot be read, or one of them is no JSON object.
+/// When they cannot be read, one of them is no JSON object or longer than `max_row_bytes`, or they are a
+/// stream.
 pub fn first_rows(
     source: Source,
     count: usize,

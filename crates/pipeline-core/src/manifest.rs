@@ -14,6 +14,21 @@ use crate::report::{Counts, Report};
 const FORMAT: u32 = 1;
 
 /// The manifest of a run folder.
+///
+/// ```
+/// use data_generation_pipeline_core::Manifest;
+/// # use data_generation_pipeline_core::{Place, Run, Source, Workflow};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let place = Place { output_dir: dir.path().into(), experiment_name: "demo".into(), need_time_stamp: false };
+/// # let report = Run::new(place, Source::rows([serde_json::json!({"n": 1})]), Workflow::new()).execute().await?;
+/// let manifest = Manifest::read(&report.run_dir)?.expect("a run has one");
+/// assert!(manifest.is_finished());
+/// assert_eq!(manifest.commands.len(), 1);
+/// # Ok::<(), data_generation_pipeline_core::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the folder's format.
@@ -22,14 +37,17 @@ pub struct Manifest {
     pub tool: String,
     /// When the folder was made, RFC 3339 in UTC.
     pub started: String,
-    /// When the last command ended; `null` while one works or after a crash.
+    /// When the last command ended, RFC 3339 in UTC; `null` while one works or after a crash.
     pub ended: Option<String>,
     /// The folder that this one was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<PathBuf>,
     /// What makes this dataset one dataset: provider, model, prompts, extractor and so on.
     pub dataset: Map<String, Value>,
-    /// The effective configuration, each value with where it came from; no secrets.
+    /// Hashes of what the dataset was made with, by name; see [`hash`](crate::hash).
+    #[serde(default)]
+    pub hashes: BTreeMap<String, String>,
+    /// The effective configuration of the last command, each value with where it came from; no secrets.
     pub settings: BTreeMap<String, Setting>,
     /// The input of the last command.
     #[serde(default)]
@@ -37,7 +55,7 @@ pub struct Manifest {
     /// Whether equal rows were ever met: then some ids stand for a second or third of the same.
     #[serde(default)]
     pub equal_rows: bool,
-    /// Counts as of the last checkpoint.
+    /// Counts as of the last checkpoint, at most half a minute old; of the command before until the first one.
     #[serde(default)]
     pub counts: Counts,
     /// Every command that worked on this run, oldest first.
@@ -98,6 +116,7 @@ impl Manifest {
             ended: None,
             forked_from: None,
             dataset,
+            hashes: BTreeMap::new(),
             settings,
             input: InputFacts::default(),
             equal_rows: false,
@@ -110,7 +129,8 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// When there is one that cannot be read, or that a later version wrote.
+    /// When there is one that cannot be read ([`ErrorKind::Io`], [`ErrorKind::Damaged`]), or that a version
+    /// with another format wrote ([`ErrorKind::Usage`]).
     pub fn read(dir: &Path) -> Result<Option<Manifest>, Error> {
         let path = dir.join("run.json");
         let text = match std::fs::read(&path) {
@@ -196,7 +216,7 @@ impl Manifest {
         self.ended = Some(ended);
     }
 
-    /// Whether the last command came to the end of its input.
+    /// Whether the last command came to the end of its input, rows that failed included.
     pub fn is_finished(&self) -> bool {
         self.ended.is_some()
             && self

@@ -9,37 +9,44 @@ use crate::error::Error;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
 
-/// Where the runs of an experiment go.
+/// Where the runs of an experiment go: `<output_dir>/<experiment_name>/`, or with a time stamp
+/// `<output_dir>/<experiment_name>/<YYYYMMDD-HHMMSS>/` (local time; a taken name gets `-2`).
+///
+/// Folders that are made get the mode 0700.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The folder of all experiments.
     pub output_dir: PathBuf,
-    /// One name for what belongs together: letters, digits, `.`, `_`, `-`.
+    /// One name for what belongs together: 1 to 200 letters, digits, `.`, `_` and `-`, not a dot first.
     pub experiment_name: String,
     /// A folder of its own for each command, named after its start, or one folder that is continued.
     pub need_time_stamp: bool,
 }
 
-/// Which run a command works on.
+/// Which run a command works on. The default is the place itself: the one folder that is continued, or with a
+/// time stamp a new one.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
-    /// Continue an old run.
+    /// Continue an old run; together with `fork`, the run that is copied.
     pub resume: Option<Resume>,
-    /// Begin afresh; an old folder in the way is moved aside, never deleted.
+    /// Begin afresh; an old folder in the way is moved aside (to `<experiment_name>-<its start>`), never
+    /// deleted. Goes neither with `resume` nor with `fork`.
     pub new: bool,
     /// Do not begin a new folder with a time stamp where an unfinished run with the same settings holds
     /// answers that were paid for: that is an error which names it.
     pub offer_unfinished: bool,
-    /// Work on a copy under this name that keeps every answer whose call is unchanged.
+    /// Work on a copy, `<output_dir>/<this name>`, that keeps every answer whose call is unchanged
+    /// ([`Step::call_key`](crate::Step::call_key)), or all of them where nothing but the extractor changed.
+    /// Where the copy is there already it is continued. The source's answers and lines are only read.
     pub fork: Option<String>,
 }
 
 /// Which old run to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resume {
-    /// The one that was started last.
+    /// The one of this place that was started last.
     Latest,
-    /// This folder.
+    /// This folder, wherever it is.
     Dir(PathBuf),
 }
 

@@ -7,6 +7,17 @@ use serde_json::value::RawValue;
 use crate::row::RowId;
 
 /// One finished row: one line of `result.jsonl`.
+///
+/// ```
+/// use data_generation_pipeline_core::Record;
+///
+/// let line = r#"{"id":"e1d7f3e28f9bdb147db2853118862046","index":0,"input":{"n": 1.50},"response":"fine",
+///     "model":"small","finish_reason":"stop","usage":{"prompt_tokens":4,"completion_tokens":1,"total_tokens":5},
+///     "attempts":1,"latency_ms":812,"timestamp":"2026-11-22T10:00:00Z"}"#;
+/// let record: Record = serde_json::from_str(line)?;
+/// assert_eq!(record.input.get(), r#"{"n": 1.50}"#); // as it was given, numbers exact
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Record {
@@ -14,7 +25,7 @@ pub struct Record {
     pub id: RowId,
     /// 0-based position in the input of the command that finished the row.
     pub index: u64,
-    /// The row as it was given.
+    /// The row as it was given, with every field.
     pub input: Box<RawValue>,
     /// The text of the model.
     pub response: String,
@@ -27,11 +38,11 @@ pub struct Record {
     pub finish_reason: Option<String>,
     /// Tokens of the answer that was taken.
     pub usage: Usage,
-    /// Requests that were sent for this row.
+    /// Requests for this row, up to and with the one that was answered, by the command that sent them.
     pub attempts: u32,
     /// Milliseconds of the last request, sending to last byte, without waiting.
     pub latency_ms: u64,
-    /// When the answer arrived, RFC 3339 in UTC.
+    /// When the answer arrived, RFC 3339 in UTC, to the second.
     pub timestamp: String,
     /// The model's reasoning, where it is kept apart from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +55,7 @@ pub struct Record {
     pub offline: bool,
 }
 
-/// Tokens, as the provider counted them.
+/// Tokens, as the provider counted them, or as they were guessed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
@@ -74,16 +85,18 @@ pub struct Failure {
     pub response: Option<String>,
     /// The numbers of the journal's answers that were judged and found wanting.
     pub answers: Vec<u64>,
-    /// Requests that were sent for this row.
+    /// Requests that this command sent for the row; where it only judged answers of an earlier one, the
+    /// highest number among theirs.
     pub attempts: u32,
-    /// When it was given up, RFC 3339 in UTC.
+    /// When it was given up, RFC 3339 in UTC, to the second.
     pub timestamp: String,
 }
 
 /// Why a row failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureReason {
-    /// A stable word to count and to match by.
+    /// A stable word to count and to match by. This crate's own are `invalid_row`, `row_too_large` and
+    /// `panic`; all others come from steps.
     pub class: String,
     /// What happened and what to do, for people.
     pub message: String,

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::stop::StopReason;
 
-/// Where the rows of a command's input stand. Always: rows = ok + failed + skipped + pending.
+/// Where the rows of a command's input stand: `rows = ok + failed + skipped + pending`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Rows of the input.
+    /// Rows of the input, or of its part that was asked for; of a stream, those that came.
     pub rows: u64,
     /// Finished by this command.
     pub ok: u64,
@@ -19,11 +19,11 @@ pub struct Counts {
     pub failed: u64,
     /// Finished before.
     pub skipped: u64,
-    /// Neither: a later command makes them.
+    /// None of these: a later command makes them.
     pub pending: u64,
 }
 
-/// What a command came to, and what it cost.
+/// What a command came to, and what it cost. It prints as a summary of a few lines.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
@@ -31,25 +31,25 @@ pub struct Report {
     pub run_dir: PathBuf,
     /// Where the rows stand.
     pub counts: Counts,
-    /// Finished rows of the folder that the input does not have.
+    /// Finished rows of the folder that the input does not have; they stay.
     pub not_in_input: u64,
-    /// Requests that left.
+    /// Requests that left in this command, those without an answer included.
     pub requests: u64,
-    /// Requests beyond a row's first.
+    /// Of these, the ones beyond a row's first in this command.
     pub retries: u64,
-    /// Prompt tokens of everything that was answered in this command.
+    /// Prompt tokens of everything that was paid for in this command, as far as steps told them.
     pub prompt_tokens: u64,
-    /// Completion tokens of everything that was answered in this command.
+    /// Completion tokens of everything that was paid for in this command, as far as steps told them.
     pub completion_tokens: u64,
-    /// From start to end.
+    /// From start to end, the check included.
     pub wall: Duration,
     /// Whether no real model was asked.
     pub offline: bool,
-    /// Answers under way that a stop at once cut off.
+    /// Requests under way that were cut off; their answers may have been paid for and are lost.
     pub cut: u64,
-    /// Why the command stopped before the end of its input.
+    /// Why the command stopped before the end of its input; `None` where it did not.
     pub stopped: Option<StopReason>,
-    /// Failed rows by class, most first.
+    /// Rows that failed in this command by class, most first.
     pub failures: Vec<(String, u64)>,
 }
 

@@ -11,12 +11,22 @@ const CONTENT_VERSION: &[u8] = b"data-generation row 1\n";
 
 /// The identity of a row: BLAKE3 over a format version, the content and the occurrence.
 ///
-/// Shown as 32 hex digits. It does not depend on the position of the row, the prompts or the model.
+/// Shown as 32 lower-case hex digits. It does not depend on the position of the row, the prompts or the
+/// model, and is the same whether the row comes from a file, a list or a stream. Equal rows (the same keys
+/// and values, whatever their order and white space; numbers as written) are numbered in the order in which
+/// they come, and each number gives another id.
+///
+/// ```
+/// use data_generation_pipeline_core::RowId;
+///
+/// let id = RowId::from_hex("e1d7f3e28f9bdb147db2853118862046").unwrap();
+/// assert_eq!(id.to_string(), "e1d7f3e28f9bdb147db2853118862046");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowId(pub(crate) [u8; 16]);
 
 impl RowId {
-    /// Reads 32 lower-case hex digits.
+    /// Reads 32 lower-case hex digits; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<RowId> {
         let digits = text.as_bytes();
         if digits.len() != 32 {
@@ -117,7 +127,13 @@ fn first_half(hash: blake3::Hash) -> [u8; 16] {
     *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
-/// One row of the input: a JSON object, as it was given.
+/// 32 hex digits of BLAKE3 over a text, as manifests hold them.
+pub fn hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// One row of the input: a JSON object, as it was given, with its identity. A run makes it and shows it to
+/// every [`Step`](crate::Step).
 #[derive(Debug, Clone)]
 pub struct Row {
     pub(crate) id: RowId,

@@ -26,22 +26,25 @@ use crate::stop::StopHandle;
 use crate::work::Work;
 use crate::writer::{WriteError, Writer};
 
-/// How a run works; every value has a default that suits most.
+/// How a run works; every value has a default that suits most (it stands in brackets).
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Rows at work at the same time.
+    /// Rows at work at the same time (5); those that [step aside](crate::StepContext::step_aside) do not
+    /// count, up to as many again.
     pub concurrency: NonZeroUsize,
-    /// Only the first so many rows of the input, done or not.
+    /// Only the first so many rows of the input, done or not (all).
     pub limit: Option<u64>,
-    /// A row with more bytes fails without being held.
+    /// Bytes of a row's line at most (64 MiB); a longer row fails, class `row_too_large`, without being held.
     pub max_row_bytes: usize,
-    /// Rows at work hold at most so many bytes together; one row alone may always work.
+    /// No further row is taken up while those at work hold so many bytes of JSON or more (256 MiB): together
+    /// they hold at most one row more than that.
     pub bytes_in_flight: u64,
-    /// The longest time between an answer's arrival and its being durable.
+    /// How long the first answer or line that waits for a commit waits for it at most (200 ms); a commit that
+    /// is under way is waited for too.
     pub sync_every: Duration,
-    /// Rows that do not fit fail alone, where else nothing would be sent.
+    /// Rows that do not fit fail alone, class `invalid_row`, where else nothing would be sent (no).
     pub skip_invalid: bool,
-    /// The input may have none of the rows that are finished.
+    /// The input may have none of the rows that the folder has finished (no).
     pub add: bool,
 }
 
@@ -60,6 +63,27 @@ impl Default for RunOptions {
 }
 
 /// One command's work: which rows, through which steps, into which folder.
+///
+/// ```
+/// use data_generation_pipeline_core::{Event, Place, Run, Source, Workflow};
+/// use std::sync::Arc;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let place = Place { output_dir: dir.path().into(), experiment_name: "demo".into(), need_time_stamp: false };
+/// let rows = Source::rows((1..=10).map(|n| serde_json::json!({"n": n})));
+/// let mut run = Run::new(place, rows, Workflow::new());
+/// run.options.limit = Some(3);
+/// run.observers.push(Arc::new(|event: &Event<'_>| {
+///     if let Event::Warning { message } = event {
+///         println!("{message}");
+///     }
+/// }));
+/// let report = run.execute().await?;
+/// assert_eq!((report.counts.rows, report.counts.ok), (3, 3));
+/// # Ok::<(), data_generation_pipeline_core::Error>(())
+/// # }).unwrap();
+/// ```
 pub struct Run {
     /// Where runs go.
     pub place: Place,
@@ -67,16 +91,19 @@ pub struct Run {
     pub start: Start,
     /// The rows.
     pub source: Source,
-    /// Judges every row before the first request.
+    /// Judges every row before the first request, those of a stream each before its own.
     pub check: Box<dyn Check>,
     /// What is done with each row.
     pub workflow: Workflow,
-    /// What makes this dataset one dataset; a folder that holds answers refuses another. The key
-    /// `extract` names the extractor: where only that changes, a fork keeps every answer.
+    /// What makes this dataset one dataset; a folder that holds answers refuses another, and tells each
+    /// value that differs. The key `extract` names the extractor: where only that changes, a fork keeps every
+    /// answer.
     pub dataset: Map<String, Value>,
+    /// Hashes of the prompts, by name, for the manifest; see [`hash`](crate::hash).
+    pub hashes: BTreeMap<String, String>,
     /// The effective settings, for the manifest; no secrets.
     pub settings: BTreeMap<String, Setting>,
-    /// What was asked for, for the manifest.
+    /// What was asked for, for the manifest: anything, such as a command line without its secrets.
     pub command: Value,
     /// Whether no real model is asked, for the report.
     pub offline: bool,
@@ -89,7 +116,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run with default options, no check, and a dataset of its place and steps alone.
+    /// A run with default options, no check, and an empty `dataset`, so that no change of settings is
+    /// noticed: set it where answers cost something.
     pub fn new(place: Place, source: Source, workflow: Workflow) -> Run {
         Run {
             place,
@@ -98,6 +126,7 @@ impl Run {
             check: Box::new(()),
             workflow,
             dataset: Map::new(),
+            hashes: BTreeMap::new(),
             settings: BTreeMap::new(),
             command: Value::Null,
             offline: false,
@@ -109,9 +138,15 @@ impl Run {
 
     /// Works until every row is done or something stops it.
     ///
+    /// Needs a tokio runtime with its timers enabled; of any flavour, the rows share one task. The folder is
+    /// locked meanwhile. To end a run before its time use its [`StopHandle`]: a future that is dropped loses
+    /// the answers that are under way, as a kill does, and a commit may then still be at work for a moment.
+    ///
     /// # Errors
     ///
-    /// When the run could not start, see [`ErrorKind`]. What stops it later is in the report.
+    /// When the run could not start, see [`ErrorKind`]: nothing was sent then, and a folder that was made for
+    /// it is taken back. What stops it later (a refusal, a full disk, an interrupt) is in
+    /// [`Report::stopped`].
     pub async fn execute(self) -> Result<Report, Error> {
         let Run {
             place,
@@ -141,6 +176,7 @@ impl Run {
             target,
             workflow,
             dataset,
+            hashes: self.hashes,
             settings: self.settings,
             command: self.command,
             offline: self.offline,
@@ -165,6 +201,7 @@ pub(crate) struct Job {
     pub(crate) target: Target,
     pub(crate) workflow: Workflow,
     pub(crate) dataset: Map<String, Value>,
+    hashes: BTreeMap<String, String>,
     settings: BTreeMap<String, Setting>,
     command: Value,
     offline: bool,
@@ -193,6 +230,7 @@ impl Job {
             warnings,
         } = looked;
 
+        manifest.hashes = self.hashes.clone();
         manifest.begin(facts, self.settings.clone(), self.command.clone());
         manifest.equal_rows |= !plan.spares.is_empty();
         manifest.write(dir)?;

@@ -22,6 +22,9 @@ fn write(row: &impl Serialize) -> Written {
 }
 
 /// Rows, one JSON object each.
+///
+/// A file, standard input and [`rows`](Source::rows) are read twice: once for the check of all rows, and once
+/// for the run. A [`stream`](Source::stream) or [`iter`](Source::iter) shows its rows once.
 pub struct Source {
     pub(crate) name: String,
     pub(crate) kind: Kind,
@@ -53,7 +56,8 @@ pub(crate) enum Where {
 }
 
 impl Source {
-    /// A file of JSON Lines.
+    /// A file of JSON Lines: UTF-8, with or without BOM and CRLF; blank lines are passed over. It is opened
+    /// when the run begins, and must not change until the run has read it a second time.
     pub fn jsonl(path: impl Into<PathBuf>) -> Source {
         let path = path.into();
         Source::lasting(path.display().to_string(), Where::File(path))
@@ -66,7 +70,8 @@ impl Source {
         }
     }
 
-    /// Standard input, as JSON Lines. It is copied into the run folder before anything else happens.
+    /// Standard input, as JSON Lines. It is copied into the run folder (`.input.jsonl`) before anything else
+    /// happens, and is then a file.
     pub fn stdin() -> Source {
         Source {
             name: "standard input".into(),
@@ -74,7 +79,8 @@ impl Source {
         }
     }
 
-    /// Rows that are all there. They are checked as a whole before the first request.
+    /// Rows that are all there: they are written as JSON now, held until the end, and checked as a whole
+    /// before the first request.
     ///
     /// ```
     /// # use data_generation_pipeline_core::Source;
@@ -85,7 +91,15 @@ impl Source {
         Source::lasting("rows".into(), Where::Rows(rows.into()))
     }
 
-    /// Rows that come one by one. Each is checked before its own request; a bad one fails alone.
+    /// Rows that come one by one. Each is checked before its own request; a bad one fails alone, class
+    /// `invalid_row`. What only all rows together show is not checked, and nobody knows how many there are.
+    ///
+    /// ```
+    /// # use data_generation_pipeline_core::Source;
+    /// use futures::stream::{self, StreamExt};
+    ///
+    /// let source = Source::stream(stream::iter(1..).map(|n| serde_json::json!({"n": n})));
+    /// ```
     pub fn stream<T: Serialize>(rows: impl Stream<Item = T> + Send + 'static) -> Source {
         let rows = rows.map(|row| write(&row)).boxed();
         Source {

@@ -17,11 +17,69 @@ use crate::shared::Shared;
 use crate::stop::StopKind;
 
 /// One step of a workflow.
+///
+/// A step that pays for answers hands each to the journal before it makes anything of it, and takes those
+/// first that an earlier command paid for and did not come to judge:
+///
+/// ```
+/// use data_generation_pipeline_core::{Draft, PaidAnswer, Row, Step, StepContext, StepError, call_key};
+/// # use data_generation_pipeline_core::{Place, Run, Source, Workflow};
+/// use futures::future::{BoxFuture, FutureExt};
+/// use std::time::{Duration, SystemTime};
+///
+/// struct Ask;
+///
+/// impl Step for Ask {
+///     fn name(&self) -> &str { "ask" }
+///
+///     fn run<'a>(&'a self, row: &'a Row, draft: &'a mut Draft, cx: &'a StepContext<'a>) -> BoxFuture<'a, Result<(), StepError>> {
+///         async move {
+///             let key = call_key(row.id(), self.name(), "echo", row.json().as_bytes());
+///             let (body, attempt) = match cx.replay(&key) {
+///                 Some(old) => (old.body, old.attempt),
+///                 None => {
+///                     let attempt = cx.next_attempt();
+///                     let body = row.json().as_bytes().to_vec(); // a real step sends its request here
+///                     let (at, latency) = (SystemTime::now(), Duration::ZERO);
+///                     cx.answered(Some(200), latency);
+///                     cx.journal(PaidAnswer { key: &key, attempt, status: 200, at, latency, body: &body }).await?;
+///                     (body, attempt)
+///                 }
+///             };
+///             draft.response = String::from_utf8_lossy(&body).into_owned();
+///             draft.attempts = attempt;
+///             Ok(())
+///         }
+///         .boxed()
+///     }
+/// }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let run = || {
+/// #     let place = Place { output_dir: dir.path().into(), experiment_name: "demo".into(), need_time_stamp: false };
+/// #     Run::new(place, Source::rows([serde_json::json!({"n": 1})]), Workflow::new().then(Ask))
+/// # };
+/// # let report = run().execute().await.unwrap();
+/// # assert_eq!((report.counts.ok, report.requests), (1, 1));
+/// # std::fs::remove_file(report.result_path()).unwrap();
+/// # let report = run().execute().await.unwrap();
+/// # assert_eq!((report.counts.ok, report.requests), (1, 0), "paid for once");
+/// # });
+/// ```
+///
+/// All rows share one task, so a step must not block it. A panic fails the row (class `panic`) and no other.
 pub trait Step: Send + Sync {
-    /// Its name: part of the journal and of a call's key, so it stays.
+    /// Its name: part of the journal and of a call's key, so it stays. Without quotes, backslashes and
+    /// control characters.
     fn name(&self) -> &str;
 
-    /// Takes the row one step further.
+    /// Takes the row one step further. When nothing new may be started the future is still polled to its
+    /// end; only a cut ([`StopHandle::interrupt_within`](crate::StopHandle::interrupt_within)), or a run that
+    /// is dropped as a whole, drops it.
+    ///
+    /// # Errors
+    ///
+    /// What the variants of [`StepError`] say: the row fails, the step before is done again, or the run stops.
     fn run<'a>(
         &'a self,
         row: &'a Row,
@@ -30,13 +88,16 @@ pub trait Step: Send + Sync {
     ) -> BoxFuture<'a, Result<(), StepError>>;
 
     /// The key of the call that this step would make for a row, where the row alone decides it; see
-    /// [`call_key`](crate::call_key). A fork keeps the answers whose key is unchanged.
+    /// [`call_key`](crate::call_key). A fork keeps the answers whose key is unchanged, so those of a step
+    /// that gives `None` here are kept only where nothing but the extractor changed.
     fn call_key(&self, _row: &Row) -> Option<String> {
         None
     }
 }
 
-/// What the steps have made of a row so far.
+/// What the steps have made of a row so far; after the last step it becomes the row's [`Record`](crate::Record).
+///
+/// It begins empty, with `at` at the Unix epoch.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The text of the model.
@@ -53,7 +114,8 @@ pub struct Draft {
     pub latency_ms: u64,
     /// When the answer arrived.
     pub at: SystemTime,
-    /// Requests for this row, as the journal counts them.
+    /// The number of the request that was answered; where it stays 0, the record has the number of requests
+    /// that this command sent for the row.
     pub attempts: u32,
     /// The model's reasoning.
     pub reasoning: Option<String>,
@@ -85,7 +147,7 @@ impl Default for Draft {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum StepError {
-    /// This row fails.
+    /// This row fails: a line of `failures.jsonl`. A later command tries it anew.
     Fail {
         /// A stable word.
         class: String,
@@ -94,7 +156,8 @@ pub enum StepError {
         /// The text of the model, where there is one.
         response: Option<String>,
     },
-    /// What the step before it made is no good: do that one again, if the workflow allows it.
+    /// What the step before it made is no good: do that one again, with the draft as it is now, if the
+    /// workflow allows it ([`Workflow::again_at_most`]); else, and for the first step, as [`StepError::Fail`].
     Again {
         /// A stable word.
         class: String,
@@ -114,7 +177,7 @@ pub enum StepError {
     },
 }
 
-/// Steps in their order.
+/// Steps in their order. Without any, a row becomes a record without an answer.
 #[derive(Clone)]
 pub struct Workflow {
     pub(crate) steps: Vec<Arc<dyn Step>>,
@@ -122,7 +185,7 @@ pub struct Workflow {
 }
 
 impl Workflow {
-    /// Nothing yet; a step that finds the work of the step before it no good may have it done once more.
+    /// No steps yet; for each row, the work of a step may be done once more.
     pub fn new() -> Workflow {
         Workflow {
             steps: Vec::new(),
@@ -137,7 +200,8 @@ impl Workflow {
         self
     }
 
-    /// How often, for each row, a step may have the one before it done again.
+    /// How often, for each row and in each command, a step may have the one before it done again
+    /// ([`StepError::Again`]). The default is 1.
     #[must_use]
     pub fn again_at_most(mut self, times: u32) -> Workflow {
         self.again = times;
@@ -185,7 +249,7 @@ impl Default for Workflow {
     }
 }
 
-/// What a step may ask of the run while it works on a row.
+/// What a step may ask of the run while it works on a row; [`Step`] has an example.
 pub struct StepContext<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) row: RowId,
@@ -206,11 +270,14 @@ impl StepContext<'_> {
         self.row
     }
 
-    /// Hands a paid answer to the journal; resolves, with its number, when it would survive this process.
+    /// Hands a paid answer to the journal, under the name of the step that is at work; resolves, with its
+    /// number, when `write` has returned: from then on it survives this process, and after the next commit
+    /// (see [`RunOptions::sync_every`](crate::RunOptions::sync_every)) a power loss. Call it for every answer
+    /// that was paid for, also for one that cannot be used, before anything is made of it.
     ///
     /// # Errors
     ///
-    /// When it could not be written; the run stops.
+    /// [`StepError::Stopped`] when it could not be written; the run stops, and says why. Pass it on.
     pub async fn journal(&self, answer: PaidAnswer<'_>) -> Result<u64, StepError> {
         let tail = crate::journal::tail(self.row, self.step, &answer);
         let seq = self
@@ -226,7 +293,11 @@ impl StepContext<'_> {
         Ok(seq)
     }
 
-    /// The oldest answer to this call that was paid for and that nobody has judged; each is given once.
+    /// The oldest answer to this call that an earlier command paid for and that no line of the dataset or
+    /// of the failures rests on; each is given once, so ask until it is `None` before anything is sent.
+    ///
+    /// It stands in the journal already: it is not to be journaled, nor counted, again. Answers to other
+    /// calls of the row are passed over for good. Reads a file, and so blocks for a moment.
     pub fn replay(&self, key: &str) -> Option<JournaledAnswer> {
         loop {
             let offset = self
@@ -255,8 +326,9 @@ impl StepContext<'_> {
         }
     }
 
-    /// The number of the request that is about to leave, from 1 for the first of this row. Call it once
-    /// for each request, and [`answered`](Self::answered) when it ended: it is how they are counted.
+    /// The number of the request that is about to leave, from 1 for the first of this row in this command.
+    /// Call it once for each request, and [`answered`](Self::answered) when it ended: it is how requests,
+    /// retries (all but a row's first) and what is in flight are counted.
     pub fn next_attempt(&self) -> u32 {
         let attempt = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.counters.count_request(attempt);
@@ -267,7 +339,8 @@ impl StepContext<'_> {
         attempt
     }
 
-    /// The request ended: with an answer of this status, or with none.
+    /// The request ended after `latency`: with an answer of this status, or with none. Call it once for each
+    /// [`next_attempt`](Self::next_attempt).
     pub fn answered(&self, status: Option<u16>, latency: std::time::Duration) {
         self.shared.counters.count_answer();
         self.shared.event(&Event::Answered {
@@ -277,7 +350,7 @@ impl StepContext<'_> {
         });
     }
 
-    /// Counts tokens that were paid for in this command.
+    /// Counts tokens that were paid for in this command: for [`Report`](crate::Report) and observers.
     pub fn spent(&self, prompt_tokens: u64, completion_tokens: u64) {
         self.shared
             .counters
@@ -288,17 +361,22 @@ impl StepContext<'_> {
         });
     }
 
-    /// While the guard lives this row has nothing in flight and leaves its place to another.
+    /// While the guard lives this row has nothing in flight and leaves its place to another: for the wait
+    /// before a request is sent again. At most as many further rows are taken up as there are places.
+    ///
+    /// When the guard is dropped the row goes on at once, whether or not its place is free: what may be in
+    /// flight at the same time is for the step to see to.
     pub fn step_aside(&self) -> Aside {
         self.shared.step_aside()
     }
 
-    /// Tells the observers.
+    /// Tells the observers, on this very task.
     pub fn event(&self, event: &Event<'_>) {
         self.shared.event(event);
     }
 
-    /// Cancelled when nothing new may be started.
+    /// Cancelled when nothing new may be started: a step that waits then ends with
+    /// [`StepError::Stopped`], one whose request is under way waits for its answer.
     pub fn stopping(&self) -> &CancellationToken {
         self.shared.stop.token()
     }

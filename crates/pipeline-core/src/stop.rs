@@ -39,7 +39,19 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// Stops a run from outside or inside; every clone stops the same run.
+/// Stops a run from outside or inside; every clone stops the same run. It is for one run and cannot be taken
+/// back.
+///
+/// ```
+/// use data_generation_pipeline_core::{StopHandle, StopKind};
+///
+/// let stop = StopHandle::new();
+/// let inside = stop.clone();
+/// inside.stop(StopKind::Later, "the endpoint rests until noon");
+/// stop.interrupt();
+/// // The strongest reason counts, whatever came first.
+/// assert_eq!(inside.reason().unwrap().kind, StopKind::Interrupted);
+/// ```
 #[derive(Debug, Clone)]
 pub struct StopHandle {
     token: CancellationToken,
@@ -71,7 +83,8 @@ impl StopHandle {
         StopHandle::default()
     }
 
-    /// Starts nothing new; the strongest of several reasons counts.
+    /// Starts nothing new, waits for the answers under way; the strongest of several reasons counts, the first
+    /// of several as strong. `message` says what happened and what to do.
     pub fn stop(&self, kind: StopKind, message: impl Into<String>) {
         let mut reason = self
             .shared
@@ -93,7 +106,8 @@ impl StopHandle {
         self.stop(StopKind::Interrupted, "interrupted");
     }
 
-    /// As [`interrupt`](Self::interrupt), but answers that are not there within `limit` are cut off.
+    /// As [`interrupt`](Self::interrupt), but answers that are not there within `limit` are cut off and
+    /// counted ([`Report::cut`](crate::Report::cut)). Of several limits the earliest counts.
     pub fn interrupt_within(&self, limit: Duration) {
         let at = Instant::now() + limit;
         self.shared
