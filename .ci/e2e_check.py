@@ -44,7 +44,7 @@ with open(server_log, errors="replace") as file:
 # Each row once, whichever file it is in.
 made = [json.dumps(row["input"]) for row in results + failures]
 check(sorted(made) == sorted(given), f"{len(given)} rows given, {len(made)} lines made, {len(set(made))} different")
-check(len({row["id"] for row in results + failures}) == len(given), "an id is there twice")
+check(len({row["id"] for row in results + failures}) == len(made), "an id is there twice")
 check(len(results) >= 30, f"only {len(results)} of {len(given)} rows in result.jsonl")
 for row in results:
     check(row["response"].strip() and row["usage"]["completion_tokens"] > 0, f"row {row['index']} has no answer")
