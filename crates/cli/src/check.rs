@@ -99,7 +99,8 @@ fn show_rows(built: &DataGenerationPipeline) -> Result<bool, Failure> {
     output::data(&format!("  {rows} rows"));
     if repeated > 0 {
         output::data(&format!(
-            "  {repeated} of them come more than once; each is asked for as often as it comes"
+            "  {repeated} of them {} more than once; each is asked for as often as it comes",
+            if repeated == 1 { "comes" } else { "come" }
         ));
     }
     for warning in warnings {

@@ -44,7 +44,9 @@ impl Failure {
     }
 
     pub(crate) fn print(&self) {
-        output::error_line(&format!("error: {}", self.message));
+        // The faults after the first begin at the margin; further lines of one are indented already.
+        let message = self.message.replace('\n', "\n  ").replace("\n    ", "\n  ");
+        output::error_line(&format!("error: {message}"));
         for cause in &self.causes {
             output::error_line(&format!("  caused by: {cause}"));
         }
@@ -72,8 +74,14 @@ impl From<Error> for Failure {
 }
 
 fn hints(error: &Error) -> Vec<String> {
-    let Error::Run(run) = error else {
-        return Vec::new();
+    let run = match error {
+        Error::Run(run) => run,
+        Error::Prompt(prompt) if prompt.is_not_found() => {
+            let hint = "prompts.system_prompt_path (null for none) and prompts.user_prompt_path name the prompts; \
+                        a relative path starts at the working directory";
+            return vec![hint.to_owned()];
+        }
+        _ => return Vec::new(),
     };
     let hint = match run.kind() {
         pipeline::ErrorKind::Changed { .. } => {
@@ -94,6 +102,9 @@ fn hints(error: &Error) -> Vec<String> {
         }
         pipeline::ErrorKind::Input(problems) if problems.rows > 0 => {
             "mend the rows or the prompts; `--skip-invalid` lets these rows fail alone"
+        }
+        pipeline::ErrorKind::Io { action, .. } if *action == "could not make" => {
+            "output_data.output_dir and output_data.experiment_name say where a run goes"
         }
         pipeline::ErrorKind::Locked { .. } => "wait for it, or stop it; what it has made is kept",
         _ => return Vec::new(),

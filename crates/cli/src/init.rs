@@ -29,10 +29,10 @@ pub(crate) fn run(init: &Init) -> Result<ExitCode, Failure> {
         .collect();
     if !taken.is_empty() {
         return Err(Failure::usage(format!(
-            "{} is there already; nothing was written",
+            "there already: {}; nothing was written",
             taken.join(", ")
         ))
-        .hint("name another folder: `datagen init demo`"));
+        .hint("name another folder: `datagen init FOLDER`"));
     }
     for (name, text) in FILES {
         let path = init.dir.join(name);

@@ -47,6 +47,8 @@ struct State {
     /// What each waiting row waits for.
     waiting: HashMap<RowId, Wait>,
     pause: Option<(String, Instant)>,
+    /// Whether the bar has a second line now.
+    shows_wait: bool,
 }
 
 struct Wait {
@@ -71,9 +73,7 @@ impl Screen {
             }
             Style::Lines | Style::Quiet => ProgressBar::hidden(),
         };
-        let template = ProgressStyle::with_template("{bar:16} {wide_msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.set_style(template.progress_chars("━╸ "));
+        bar.set_style(bar_style(false));
         let now = Instant::now();
         let state = State {
             rows: None,
@@ -82,6 +82,7 @@ impl Screen {
             last_line: now,
             waiting: HashMap::new(),
             pause: None,
+            shows_wait: false,
         };
         Screen(Arc::new(Inner {
             style,
@@ -115,17 +116,26 @@ impl Screen {
             return;
         }
         let mut state = self.state();
-        let text = self.text(&state);
+        let (text, waiting) = (self.text(&state), waiting(&state));
         match self.0.style {
             Style::Bar => {
+                let position = self.done() + state.before;
+                if state.shows_wait != waiting.is_some() {
+                    state.shows_wait = waiting.is_some();
+                    self.0.bar.set_style(bar_style(state.shows_wait));
+                }
                 drop(state);
-                self.0.bar.set_position(self.done());
-                self.0.bar.set_message(output::safe(&text));
+                self.0
+                    .bar
+                    .set_prefix(output::safe(&waiting.unwrap_or_default()));
+                self.0.bar.set_message(text);
+                self.0.bar.set_position(position);
             }
             Style::Lines if state.last_line.elapsed() >= LINE_EVERY => {
                 state.last_line = Instant::now();
                 drop(state);
-                output::line(&text);
+                let line: Vec<String> = std::iter::once(text).chain(waiting).collect();
+                output::line(&line.join(" · "));
             }
             Style::Lines | Style::Quiet => {}
         }
@@ -144,16 +154,14 @@ impl Screen {
         self.0.ok.load(Ordering::Relaxed) + self.0.failed.load(Ordering::Relaxed)
     }
 
+    /// What fits a line of 80 characters; without what is waited for, which has a line of its own.
     fn text(&self, state: &State) -> String {
         let done = self.done();
         let mut parts = Vec::new();
         parts.push(match state.rows {
-            Some(rows) => format!("{}/{rows} rows", done + state.before),
+            Some(rows) => format!("{}/{rows}", done + state.before),
             None => format!("{} rows", done + state.before),
         });
-        if self.0.offline {
-            parts.push("offline".to_owned());
-        }
         parts.push(format!("{} failed", self.0.failed.load(Ordering::Relaxed)));
         parts.push(format!("{} in flight", self.in_flight()));
         let seconds = state.began.elapsed().as_secs_f64();
@@ -165,6 +173,10 @@ impl Screen {
         if rate > 0.0 {
             parts.push(format!("{rate:.1} rows/s"));
         }
+        parts.push(format!(
+            "{} tokens",
+            short(self.0.tokens.load(Ordering::Relaxed))
+        ));
         if let Some(rows) = state.rows
             && rate > 0.0
         {
@@ -174,13 +186,22 @@ impl Screen {
                 duration(Duration::from_secs_f64(left.min(3.6e6)))
             ));
         }
-        parts.extend(waiting(state));
-        parts.push(format!(
-            "{} tokens",
-            short(self.0.tokens.load(Ordering::Relaxed))
-        ));
+        if self.0.offline {
+            parts.push("offline".to_owned());
+        }
         parts.join(" · ")
     }
+}
+
+fn bar_style(waiting: bool) -> ProgressStyle {
+    let template = if waiting {
+        "{bar:8} {wide_msg}\n{prefix}"
+    } else {
+        "{bar:8} {wide_msg}"
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("━╸ ")
 }
 
 /// What most of the waiting rows wait for.
@@ -231,9 +252,7 @@ impl Observer for Screen {
                 (state.rows, state.before) = (*rows, *finished);
                 state.began = Instant::now();
                 drop(state);
-                inner
-                    .bar
-                    .set_length(rows.unwrap_or(0).saturating_sub(*finished));
+                inner.bar.set_length(rows.unwrap_or(0));
                 self.note(&opening(
                     run_dir,
                     *rows,
@@ -358,40 +377,35 @@ mod tests {
     }
 
     #[test]
-    fn the_line_says_what_most_rows_wait_for_and_a_pause_before_all_else() {
+    fn what_most_rows_wait_for_is_said_and_a_pause_before_all_else() {
         let screen = Screen::with_style(Style::Lines, true);
         let id = |digit: &str| RowId::from_hex(&digit.repeat(32)).unwrap();
-        screen.event(&Event::Waiting {
-            id: id("1"),
-            on: "a free slot",
-            at_most: None,
-        });
-        assert!(
-            !screen.text(&screen.state()).contains("wait"),
-            "waiting for a slot is no news"
-        );
-        screen.event(&Event::Waiting {
-            id: id("2"),
-            on: "the rate limit",
-            at_most: None,
-        });
-        let text = screen.text(&screen.state());
-        assert!(
-            text.contains("0 rows · offline · 0 failed · 0 in flight"),
-            "{text}"
-        );
-        assert!(text.contains("1 row waits for the rate limit"), "{text}");
+        let wait = |id, on| {
+            screen.event(&Event::Waiting {
+                id,
+                on,
+                at_most: None,
+            })
+        };
+        let said = || waiting(&screen.state());
+        wait(id("1"), "a free slot");
+        assert_eq!(said(), None, "waiting for a slot is no news");
+        wait(id("2"), "the rate limit");
+        assert_eq!(said().as_deref(), Some("1 row waits for the rate limit"));
         screen.event(&Event::Paused {
             message: "the endpoint asked for it",
             wait: Duration::from_secs(12),
         });
-        assert!(
-            screen
-                .text(&screen.state())
-                .contains("paused 12 s: the endpoint asked for it")
+        assert_eq!(
+            said().as_deref(),
+            Some("paused 12 s: the endpoint asked for it")
         );
         screen.event(&Event::WaitEnded { id: id("2") });
         screen.state().pause = None;
-        assert!(!screen.text(&screen.state()).contains("wait"));
+        assert_eq!(said(), None);
+        assert_eq!(
+            screen.text(&screen.state()),
+            "0 rows · 0 failed · 0 in flight · 0 tokens · offline"
+        );
     }
 }

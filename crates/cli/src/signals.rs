@@ -18,20 +18,27 @@ pub(crate) async fn watch(
 ) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // A run may have stopped by itself and wait for answers; that is no signal yet.
+    let mut told = false;
     loop {
         tokio::select! {
             _ = interrupt.recv() => {
-                if stop.is_stopping() {
+                if told {
                     stop.interrupt_within(Duration::ZERO);
                 } else {
+                    told = true;
                     stop.interrupt();
-                    screen.note(&format!(
-                        "interrupted: waiting for {} answers under way; Ctrl-C again leaves at once",
-                        screen.in_flight()
-                    ));
+                    screen.note(&match screen.in_flight() {
+                        0 => "interrupted".to_owned(),
+                        1 => "interrupted: waiting for 1 answer under way; Ctrl-C again leaves at once".to_owned(),
+                        more => format!(
+                            "interrupted: waiting for {more} answers under way; Ctrl-C again leaves at once"
+                        ),
+                    });
                 }
             }
             _ = terminate.recv() => {
+                told = true;
                 screen.note(&format!(
                     "told to end: waiting at most {} s for {} answers under way",
                     drain.as_secs(),

@@ -21,7 +21,27 @@ pub const ENV_PREFIX: &str = "DATAGEN_";
 /// Puts a pipeline together; see [`DataGenerationPipeline::builder`].
 ///
 /// Every value of the configuration can be given here. A value for one key wins over a value for its
-/// group, in whatever order they are given; both win over command line, environment and file.
+/// group, in whatever order they are given; both win over command line, environment and file. Of two calls
+/// for the same key the later one counts. Nothing is read or judged before [`build`](Builder::build).
+///
+/// ```
+/// use data_generation::DataGenerationPipeline;
+/// use data_generation::settings::OutputSettings;
+///
+/// let pipeline = DataGenerationPipeline::builder()
+///     .offline()
+///     .user_prompt("Write about {{topic}}.")
+///     .system_prompt(None)
+///     .need_time_stamp(false)
+///     .output_data(OutputSettings { experiment_name: "demo".into(), ..OutputSettings::default() })
+///     .set("run.retry.max_attempts", 3)
+///     .build()?;
+/// let settings = pipeline.settings();
+/// assert_eq!(settings.output_data.experiment_name, "demo");
+/// assert!(!settings.output_data.need_time_stamp);
+/// assert_eq!(settings.run.retry.max_attempts, 3);
+/// # Ok::<(), data_generation::Error>(())
+/// ```
 #[must_use]
 pub struct Builder {
     file: Option<PathBuf>,
@@ -100,19 +120,30 @@ impl Builder {
         }
     }
 
-    /// The YAML file; without one the built-in defaults are the lowest layer.
+    /// The YAML file, which must be there; without one the built-in defaults are the lowest layer. Paths in it
+    /// are relative to the working directory.
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Builder {
         self.file = Some(path.into());
         self
     }
 
-    /// The environment, instead of that of this process.
+    /// The environment, instead of that of this process: both the variables that are configuration
+    /// ([`ENV_PREFIX`]) and the one that holds the key. The proxy is looked up in the process's own all the
+    /// same.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Builder {
         self.environment = Environment::Given(variables.into_iter().collect());
         self
     }
 
-    /// One value by its key, such as `run.retry.max_attempts`.
+    /// One value by its key, such as `run.retry.max_attempts`; [`Settings`] has them all. A key that is
+    /// unknown, or a value of the wrong type, is an error of [`build`](Builder::build).
+    ///
+    /// ```
+    /// # use data_generation::DataGenerationPipeline;
+    /// let builder = DataGenerationPipeline::builder().offline().system_prompt(None).user_prompt("{{n}}");
+    /// let error = builder.set("run.concurency_limit", 8).build().err().unwrap();
+    /// assert!(error.to_string().contains("did you mean `run.concurrency_limit`?"), "{error}");
+    /// ```
     pub fn set(mut self, key: &str, value: impl Serialize) -> Builder {
         self.above.push(Above::Value {
             key: key.to_owned(),
@@ -121,13 +152,15 @@ impl Builder {
         self
     }
 
-    /// One value as a command line writes it: `model.temperature=0.2`.
+    /// One value as a command line writes it: `model.temperature=0.2`. It wins over the environment, and any
+    /// builder call for a value or a group wins over it.
     pub fn assignment(mut self, assignment: impl Into<String>) -> Builder {
         self.above.push(Above::Assignment(assignment.into()));
         self
     }
 
-    /// One value that a flag of a command line stands for; messages name the flag.
+    /// One value that a flag of a command line stands for; messages name the flag. As strong as an
+    /// [`assignment`](Builder::assignment).
     pub fn flag(mut self, key: &str, flag: &str, value: impl Serialize) -> Builder {
         self.above.push(Above::Flag {
             key: key.to_owned(),
@@ -144,27 +177,27 @@ impl Builder {
         model: &str => "model.model";
         /// `model.base_url`: the endpoint, up to and without `/chat/completions`.
         base_url: &str => "model.base_url";
-        /// `model.api_key`: a literal key. It is held as a secret.
+        /// `model.api_key`: a literal key. It is held as a secret, and goes to `model.base_url`.
         api_key: &str => "model.api_key";
         /// `model.api_key_env`: the environment variable that holds the key; `None` for no key.
         api_key_env: Option<&str> => "model.api_key_env";
-        /// `model.rate_limit`: requests a minute; `None` for no limit.
+        /// `model.rate_limit`: requests a minute, evenly spaced; `None` for no limit.
         rate_limit: Option<u32> => "model.rate_limit";
-        /// `model.max_tokens`: tokens of an answer at most.
+        /// `model.max_tokens`: tokens of an answer at most. To send none, `set("model.max_tokens", None::<u32>)`.
         max_tokens: u32 => "model.max_tokens";
-        /// `model.temperature`.
+        /// `model.temperature`. To send none, `set("model.temperature", None::<f64>)`.
         temperature: f64 => "model.temperature";
-        /// `prompts.system_prompt_path`.
+        /// `prompts.system_prompt_path`: the system prompt's file.
         system_prompt_path: &str => "prompts.system_prompt_path";
-        /// `prompts.user_prompt_path`.
+        /// `prompts.user_prompt_path`: the user prompt's file.
         user_prompt_path: &str => "prompts.user_prompt_path";
-        /// `prompts.syntax`.
+        /// `prompts.syntax`: how both prompts are written, those given as text too.
         syntax: Syntax => "prompts.syntax";
-        /// `output_data.output_dir`.
+        /// `output_data.output_dir`: the folder of all experiments.
         output_dir: &str => "output_data.output_dir";
-        /// `output_data.experiment_name`.
+        /// `output_data.experiment_name`: the folder in it; letters, digits, `.`, `_`, `-`.
         experiment_name: &str => "output_data.experiment_name";
-        /// `output_data.need_time_stamp`.
+        /// `output_data.need_time_stamp`: whether each run makes a folder of its own, or goes on with one.
         need_time_stamp: bool => "output_data.need_time_stamp";
         /// `run.concurrency_limit`: requests at the same time.
         concurrency_limit: usize => "run.concurrency_limit";
@@ -175,7 +208,8 @@ impl Builder {
         self.provider(Provider::Offline)
     }
 
-    /// `model.extra.NAME`: a further field of the request body.
+    /// `model.extra.NAME`: a further field of the request body, sent as it is; for several, call it several
+    /// times.
     pub fn extra(self, name: &str, value: impl Serialize) -> Builder {
         let field = serde_json::Map::from_iter([(name.to_owned(), to_value(value))]);
         self.group("model.extra", field)
@@ -211,13 +245,45 @@ impl Builder {
         self
     }
 
-    /// What takes the value out of an answer; wins over `run.extract`.
+    /// What takes the value out of an answer; wins over `run.extract`. One run may have another:
+    /// [`RunBuilder::extractor`](crate::RunBuilder::extractor).
     pub fn extractor(mut self, extractor: impl Extract + 'static) -> Builder {
         self.extractor = Some(Arc::new(extractor));
         self
     }
 
-    /// A model of your own, instead of the one that `model.provider` names.
+    /// A model of your own, instead of the one that `model.provider` names. It asks once; limits, retries and
+    /// the journal are as for every model.
+    ///
+    /// ```
+    /// use data_generation::llm::{Answer, Model, Request, TransportError};
+    /// use data_generation::DataGenerationPipeline;
+    /// use futures::future::BoxFuture;
+    ///
+    /// struct Shout;
+    ///
+    /// impl Model for Shout {
+    ///     fn provider(&self) -> &str { "shout" }
+    ///     fn model(&self) -> &str { "shout-1" }
+    ///     fn ask<'a>(&'a self, request: &'a Request, _attempt: u32) -> BoxFuture<'a, Result<Answer, TransportError>> {
+    ///         Box::pin(async move { Ok(Answer::text(&request.user.to_uppercase())) })
+    ///     }
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let pipeline = DataGenerationPipeline::builder()
+    ///     .own_model(Shout)
+    ///     .system_prompt(None)
+    ///     .user_prompt("Say {{word}}.")
+    /// #   .output_dir(dir.path().to_str().unwrap())
+    ///     .build()?;
+    /// let report = pipeline.run([serde_json::json!({"word": "yes"})]).await?;
+    /// let result = std::fs::read_to_string(report.result_path()).unwrap();
+    /// assert!(result.contains(r#""response":"SAY YES.""#));
+    /// # Ok::<(), data_generation::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn own_model(mut self, model: impl Model + 'static) -> Builder {
         self.model = Some(Arc::new(model));
         self

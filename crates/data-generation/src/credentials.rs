@@ -1,6 +1,6 @@
 //! Which key goes to which endpoint.
 
-use data_generation_config::{Origins, Secrets};
+use data_generation_config::{Origin, Origins, Secrets};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::Error;
@@ -51,6 +51,43 @@ pub(crate) fn key(
         );
     }
     Ok(None)
+}
+
+/// A key goes to the `base_url` beside it. Where a stronger layer names another address, that may be
+/// meant, and may be a key given away: it is told.
+pub(crate) fn warning(
+    settings: &ModelSettings,
+    secrets: &Secrets,
+    origins: &Origins,
+) -> Option<String> {
+    let (what, origin) = match secrets.origin("model.api_key") {
+        Some(origin) => ("model.api_key".to_owned(), origin.clone()),
+        None => (
+            settings.api_key_env.clone()?,
+            origins.of("model.api_key_env"),
+        ),
+    };
+    let address = origins.of("model.base_url");
+    if settings.provider == Provider::Offline
+        || origin == Origin::Default
+        || strength(&address) <= strength(&origin)
+    {
+        return None;
+    }
+    Some(format!(
+        "the key {what} ({origin}) goes to {}, which {address} names and not the file or variable that names the key",
+        host(&settings.base_url)
+    ))
+}
+
+fn strength(origin: &Origin) -> u8 {
+    match origin {
+        Origin::Default => 0,
+        Origin::File { .. } | Origin::Text { .. } => 1,
+        Origin::Env { .. } => 2,
+        Origin::Flag { .. } => 3,
+        _ => 4,
+    }
 }
 
 fn origin_of(secrets: &Secrets) -> String {
@@ -181,6 +218,43 @@ mod tests {
             judged("model: {api_key: ''}", &[])
                 .unwrap_err()
                 .contains("is empty")
+        );
+    }
+
+    #[test]
+    fn a_key_that_goes_to_an_address_of_a_stronger_layer_is_told() {
+        let told = |yaml: &str, assignment: &str| {
+            let layers = Layers::defaults(&Settings::default())
+                .unwrap()
+                .secret("model.api_key");
+            let layers = layers.text("config.yaml", yaml).set(assignment);
+            let loaded = layers.load::<Settings>().unwrap();
+            warning(&loaded.value.model, &loaded.secrets, &loaded.origins)
+        };
+        let elsewhere = "model.base_url=https://other.example/v1";
+        for yaml in [
+            "model: {api_key_env: OPENAI_API_KEY}",
+            "model: {api_key: sk-1}",
+        ] {
+            let text = told(yaml, elsewhere).unwrap();
+            assert!(
+                text.contains("goes to other.example, which --set model.base_url names"),
+                "{text}"
+            );
+            assert!(!text.contains("sk-1"));
+            assert_eq!(told(yaml, "model.temperature=1"), None);
+        }
+        assert_eq!(
+            told("", elsewhere),
+            None,
+            "the default variable goes nowhere else anyway"
+        );
+        assert_eq!(
+            told(
+                "model: {base_url: 'https://other.example/v1'}",
+                "model.api_key_env=MINE"
+            ),
+            None
         );
     }
 

@@ -53,7 +53,7 @@ pub struct DataGenerationPipeline {
     environment: Environment,
 }
 
-/// What a row becomes: the messages, and the body of the request that carries them.
+/// The messages that a row becomes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Preview {
@@ -80,9 +80,10 @@ impl DataGenerationPipeline {
             value,
             origins,
             secrets,
-            warnings,
+            mut warnings,
             ..
         } = loaded;
+        warnings.extend(credentials::warning(&value.model, &secrets, &origins));
         DataGenerationPipeline {
             settings: value,
             origins,
@@ -100,7 +101,19 @@ impl DataGenerationPipeline {
         &self.settings
     }
 
-    /// Where each value of the settings comes from.
+    /// Where each value of the settings comes from: file and line, variable, flag, or code.
+    ///
+    /// ```
+    /// # use data_generation::DataGenerationPipeline;
+    /// let pipeline = DataGenerationPipeline::builder()
+    ///     .environment([("DATAGEN_MODEL__PROVIDER".to_owned(), "offline".to_owned())])
+    ///     .system_prompt(None)
+    ///     .user_prompt("{{topic}}")
+    ///     .build()?;
+    /// let origin = pipeline.origins().of("model.provider");
+    /// assert_eq!(origin.to_string(), "environment variable DATAGEN_MODEL__PROVIDER");
+    /// # Ok::<(), data_generation::Error>(())
+    /// ```
     pub fn origins(&self) -> &Origins {
         &self.origins
     }
@@ -115,12 +128,23 @@ impl DataGenerationPipeline {
         &self.prompts
     }
 
-    /// The extractor of the template: all `<NAME>` tags of an answer.
+    /// The template's default extractor: what stands in all `<NAME>` tags of an answer, as a list; the same as
+    /// [`extract::tag`](crate::extract::tag).
+    ///
+    /// ```
+    /// use data_generation::{DataGenerationPipeline, extract::Extract};
+    ///
+    /// let draft = DataGenerationPipeline::make_default_extractor("draft");
+    /// let answer = "<draft>One.</draft> <Draft> Two. </Draft>";
+    /// assert_eq!(draft.extract(answer)?, serde_json::json!(["One.", "Two."]));
+    /// # Ok::<(), data_generation::extract::Error>(())
+    /// ```
     pub fn make_default_extractor(pattern_name: &str) -> Tag {
         tag(pattern_name)
     }
 
-    /// The rows that the configuration names: `input_data.path`.
+    /// The rows that the configuration names: `input_data.path`, `-` for standard input. The file is not
+    /// opened yet.
     ///
     /// # Errors
     ///
@@ -135,16 +159,29 @@ impl DataGenerationPipeline {
         }
     }
 
-    /// Makes a row into a dataset's line, for every row; awaits to the [`Report`](crate::Report).
+    /// Makes every row into a line of the dataset, or of the failures. What comes back says more of this one
+    /// run; `.await` it for the [`Report`](crate::Report).
     pub fn run(&self, rows: impl IntoSource) -> RunBuilder<'_> {
         RunBuilder::new(self, rows.into_source())
     }
 
-    /// Checks all rows against the prompts, as a run does before its first request. Blocks.
+    /// Checks all rows against the prompts, as a run does before its first request. Blocks; nothing is sent
+    /// and no folder is made.
+    ///
+    /// ```
+    /// # use data_generation::DataGenerationPipeline;
+    /// let pipeline = DataGenerationPipeline::builder().offline().system_prompt(None).user_prompt("{{topic}}").build()?;
+    /// let checked = pipeline.check([serde_json::json!({"topc": "tides"})])?;
+    /// assert_eq!(
+    ///     checked.problems.first[0].to_string(),
+    ///     "rows:1: `{{topic}}` (user prompt:1) is missing in the row; it has `topc`",
+    /// );
+    /// # Ok::<(), data_generation::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// When the rows cannot be read; what is wrong with them is in what it returns.
+    /// When the rows cannot be read, or are a stream; what is wrong with them is in what it returns.
     pub fn check(&self, rows: impl IntoSource) -> Result<CheckedRows, Error> {
         let mut check = PromptCheck::new(&self.prompts);
         Ok(check_rows(
@@ -164,11 +201,19 @@ impl DataGenerationPipeline {
             .map(drop)
     }
 
-    /// The exact messages of the first rows. Blocks.
+    /// The exact messages of the first rows, at most `count`. Blocks; nothing is sent.
+    ///
+    /// ```
+    /// # use data_generation::DataGenerationPipeline;
+    /// let pipeline = DataGenerationPipeline::builder().offline().system_prompt(None).user_prompt("Of {{topic}}.").build()?;
+    /// let shown = pipeline.preview([serde_json::json!({"topic": "tides"})], 3)?;
+    /// assert_eq!(shown[0].user, "Of tides.");
+    /// # Ok::<(), data_generation::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// When the rows cannot be read or do not fit the prompts.
+    /// When the rows cannot be read, are a stream, or do not fit the prompts.
     pub fn preview(&self, rows: impl IntoSource, count: usize) -> Result<Vec<Preview>, Error> {
         first_rows(
             rows.into_source(),
@@ -273,7 +318,7 @@ impl DataGenerationPipeline {
             .collect()
     }
 
-    /// Whether no real model is asked.
+    /// Whether no real model is asked: the provider is `offline`, and there is no model of your own.
     pub fn is_offline(&self) -> bool {
         self.own_model.is_none() && self.settings.model.provider == Provider::Offline
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::Error;
 use crate::settings::Settings;
 
-/// So much of the user prompt comes back in an invented answer.
+/// So much of the user prompt's first paragraph comes back in an invented answer.
 const ECHO_CHARACTERS: usize = 80;
 
 /// Answers by the template that the user gave, else with something that the extractor accepts.
@@ -47,8 +47,8 @@ pub(crate) fn model(
 
 /// Says what it is, and for what it stands.
 fn invented(request: &Request) -> String {
-    let words: Vec<&str> = request.user.split_whitespace().collect();
-    let line = words.join(" ");
+    let paragraph = request.user.trim().split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut echo: String = line.chars().take(ECHO_CHARACTERS).collect();
     if echo.len() < line.len() {
         echo.push('…');

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 /// A row of variables for the two prompts.
 ///
-/// Anything else that serialises to a JSON object is a row as well; its fields are then seen by both
-/// prompts.
+/// Anything else that serialises to a JSON object is a row as well (a struct, a map, `serde_json::json!`); its
+/// fields are then seen by both prompts.
 ///
 /// ```
 /// let row = data_generation::Row::new().user("topic", "tides").system("tone", "plain");
@@ -49,7 +49,9 @@ impl Row {
     }
 }
 
-/// What can be run: a [`Source`], or rows that are all there.
+/// What can be run: a [`Source`], or rows that are all there (a `Vec`, a slice, an array), which are checked as a
+/// whole before the first request. An iterator or a `Stream` goes through [`Source::iter`] or
+/// [`Source::stream`].
 pub trait IntoSource {
     /// The rows as a source.
     fn into_source(self) -> Source;

@@ -19,6 +19,9 @@ use crate::trace::Trace;
 use crate::{DataGenerationPipeline, Error};
 
 /// A run before it begins: `.await` it for the [`Report`], or take its [`records`](RunBuilder::records).
+///
+/// Needs a tokio runtime with time and, for an endpoint, I/O enabled. An `Err` says why the run could not
+/// start, and nothing was sent then; what stopped it later is in [`Report::stopped`].
 #[must_use = "a run does nothing until it is awaited"]
 pub struct RunBuilder<'a> {
     pipeline: &'a DataGenerationPipeline,
@@ -52,13 +55,14 @@ impl<'a> RunBuilder<'a> {
         }
     }
 
-    /// Requests at the same time; 0 counts as 1.
+    /// Requests at the same time, instead of `run.concurrency_limit`; 0 counts as 1.
     pub fn concurrency_limit(mut self, limit: usize) -> Self {
         self.concurrency = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         self
     }
 
-    /// What takes the value out of an answer, in this run.
+    /// What takes the value out of an answer, in this run. Its name is part of what makes the dataset one: a
+    /// run folder with answers refuses another extractor.
     pub fn extractor(mut self, extractor: impl Extract + 'static) -> Self {
         self.extractor = Some(Arc::new(extractor));
         self
@@ -70,63 +74,128 @@ impl<'a> RunBuilder<'a> {
         self
     }
 
-    /// Goes on with an old run, where each command makes a folder of its own.
+    /// Goes on with an old run, where each run makes a folder of its own (`need_time_stamp`).
     pub fn resume(mut self, which: Resume) -> Self {
         self.start.resume = Some(which);
         self
     }
 
-    /// Begins afresh; an old folder in the way is moved aside.
+    /// Begins afresh; an old folder in the way is moved aside, to `<experiment_name>-<its start>`, and never
+    /// deleted. Goes neither with [`resume`](RunBuilder::resume) nor with [`fork`](RunBuilder::fork).
     pub fn begin_anew(mut self) -> Self {
         self.start.new = true;
         self
     }
 
-    /// Works on a copy under this name, which keeps every answer whose call is unchanged.
+    /// Works on a copy of the run that this one would have continued (or of the one that
+    /// [`resume`](RunBuilder::resume) names), `<output_dir>/<name>`. It keeps every answer whose request is
+    /// unchanged but for its maximum of tokens, and all of them where only the extractor changed: those are
+    /// judged anew without a request. The old run stays as it is; a copy that is there already is continued.
+    ///
+    /// ```
+    /// use data_generation::{DataGenerationPipeline, extract};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let pipeline = DataGenerationPipeline::builder()
+    ///     .offline()
+    ///     .set("offline.reply", "<title>A</title><text>B</text>")
+    ///     .system_prompt(None)
+    ///     .user_prompt("Write about {{topic}}.")
+    /// #   .output_dir(dir.path().to_str().unwrap())
+    ///     .experiment_name("titles")
+    ///     .need_time_stamp(false)
+    ///     .build()?;
+    /// let rows = [serde_json::json!({"topic": "tides"})];
+    /// pipeline.run(rows.clone()).extractor(extract::tag("title")).await?;
+    /// let report = pipeline.run(rows).fork("texts").extractor(extract::tag("text")).await?;
+    /// assert_eq!((report.counts.ok, report.requests), (1, 0)); // nothing was asked again
+    /// # Ok::<(), data_generation::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn fork(mut self, name: &str) -> Self {
         self.start.fork = Some(name.to_owned());
         self
     }
 
-    /// The input may have none of the rows that are finished.
+    /// The input may have none of the rows that the folder has finished: they stay, and these come on top.
     pub fn add(mut self) -> Self {
         self.add = true;
         self
     }
 
-    /// Rows that do not fit the prompts fail alone.
+    /// Rows that do not fit the prompts fail alone, class `invalid_row`, where else nothing would be sent.
     pub fn skip_invalid(mut self) -> Self {
         self.skip_invalid = true;
         self
     }
 
     /// Refuses to begin a folder of its own where an unfinished run with the same settings holds answers
-    /// that were paid for.
+    /// that were paid for: an error that names it ([`Unfinished`](crate::pipeline::ErrorKind::Unfinished)).
     pub fn offer_unfinished(mut self) -> Self {
         self.start.offer_unfinished = true;
         self
     }
 
-    /// What was asked for, as the manifest will tell it.
+    /// What was asked for, as the manifest will tell it; without secrets.
     pub fn command(mut self, command: Value) -> Self {
         self.command = command;
         self
     }
 
-    /// Hears of everything that happens.
+    /// Hears of everything that happens, in the run's own task: it must be quick. A closure will do, as
+    /// `|event: &Event<'_>| ..`; [`Event`] says what there is to hear.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.push(Arc::new(observer));
         self
     }
 
-    /// Stops the run from outside.
+    /// Stops the run from outside: answers under way are waited for and kept.
+    ///
+    /// ```
+    /// # use data_generation::DataGenerationPipeline;
+    /// use data_generation::{StopHandle, StopKind};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let pipeline = DataGenerationPipeline::builder().offline().system_prompt(None).user_prompt("{{n}}").output_dir(dir.path().to_str().unwrap()).build()?;
+    /// let stop = StopHandle::new();
+    /// stop.interrupt(); // from another task, while the run works
+    /// let report = pipeline.run([serde_json::json!({"n": 1})]).stop_handle(&stop).await?;
+    /// assert_eq!(report.stopped.unwrap().kind, StopKind::Interrupted);
+    /// assert_eq!(report.counts.pending, 1);
+    /// # Ok::<(), data_generation::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn stop_handle(mut self, stop: &StopHandle) -> Self {
         self.stop = stop.clone();
         self
     }
 
-    /// The finished records, each once it is durable in the dataset. The run goes on only while the stream
-    /// is polled; [`Records::report`] tells what it came to.
+    /// The records that this run finishes, each once it is durable in the dataset; [`Records::report`] tells
+    /// what the run came to. Rows that fail, and rows that were finished before, are not among them.
+    ///
+    /// The run goes on only while the stream is polled, and requests that are under way run against their
+    /// time limits meanwhile: hand records that take long to another task. To end a run before its time use
+    /// a [`stop_handle`](RunBuilder::stop_handle) and take the rest; a stream that is dropped loses the answers
+    /// that are under way.
+    ///
+    /// ```
+    /// # use data_generation::DataGenerationPipeline;
+    /// use futures::StreamExt;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let pipeline = DataGenerationPipeline::builder().offline().system_prompt(None).user_prompt("{{n}}").output_dir(dir.path().to_str().unwrap()).build()?;
+    /// let rows = [serde_json::json!({"n": 1}), serde_json::json!({"n": 2})];
+    /// let mut records = pipeline.run(rows).records();
+    /// while let Some(record) = records.next().await {
+    ///     println!("{}", record?.response);
+    /// }
+    /// assert_eq!(records.report().unwrap().counts.ok, 2);
+    /// # Ok::<(), data_generation::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn records(mut self) -> Records<'a> {
         let queue = Arc::new(Queue::default());
         self.observers.push(Arc::clone(&queue) as Arc<dyn Observer>);
@@ -190,7 +259,8 @@ impl Observer for Queue {
     }
 }
 
-/// The finished records of a run, as a stream; see [`RunBuilder::records`].
+/// The records of a run, as a stream; see [`RunBuilder::records`]. An `Err` is the last item: the run could not
+/// start.
 pub struct Records<'a> {
     queue: Arc<Queue>,
     run: Option<BoxFuture<'a, Result<Report, Error>>>,
@@ -198,7 +268,7 @@ pub struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// What the run came to; there once the stream has ended.
+    /// What the run came to; there once the stream has ended without an error.
     pub fn report(&self) -> Option<&Report> {
         self.report.as_ref()
     }

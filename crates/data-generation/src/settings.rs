@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The effective configuration. Its default is the built-in default of every key.
+///
+/// ```
+/// let defaults = data_generation::Settings::default();
+/// assert_eq!(defaults.run.concurrency_limit.get(), 5);
+/// assert_eq!(defaults.model.rate_limit, None);
+/// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -55,15 +61,17 @@ pub struct ModelSettings {
     pub base_url: String,
     /// The model's name.
     pub model: String,
-    /// Requests a minute; null for no limit.
+    /// Requests a minute, evenly spaced, repeats included; null for no limit.
     pub rate_limit: Option<NonZeroU32>,
-    /// Tokens a minute; null for no limit.
+    /// Tokens a minute; null for no limit. This version does not keep it, and so takes nothing but null
+    /// (with `offline`, anything).
     pub token_limit: Option<NonZeroU32>,
     /// Tokens of an answer at most; null: not sent.
     pub max_tokens: Option<u32>,
     /// Sampling temperature; null: not sent.
     pub temperature: Option<f64>,
-    /// Further fields of the request body, sent as they are.
+    /// Further fields of the request body, sent as they are; none that is set beside it, nor `messages` or
+    /// `stream`.
     pub extra: Map<String, Value>,
     /// Further request headers. Their values are secrets and never stand here.
     pub headers: Map<String, Value>,
@@ -190,21 +198,22 @@ impl Default for OutputSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
-    /// Requests at the same time.
+    /// Requests at the same time, at least 1.
     pub concurrency_limit: NonZeroUsize,
     /// `none`, `tag:NAME[:all|first|last]`, `regex:PATTERN` or `json`.
     pub extract: String,
-    /// How often an answer is asked for again when nothing can be extracted from it.
+    /// How often, for each row, an answer is asked for again when nothing can be extracted from it. Each is
+    /// paid for.
     pub extract_retries: u32,
     /// `split`: a think block at the start of an answer is kept apart; `keep`: it stays in the answer.
     pub reasoning: ReasoningPolicy,
     /// Rows that do not fit the prompts fail alone, where else nothing is sent.
     pub skip_invalid: bool,
-    /// Milliseconds, at most 500: the longest time until an answer is safe from a power loss.
+    /// Milliseconds, at most 500: how long an answer waits for the sync that makes it safe from a power loss.
     pub sync_ms: u64,
     /// Seconds that SIGTERM leaves to the answers under way.
     pub drain_s: u64,
-    /// Bytes that the rows at work may hold together.
+    /// Bytes; no further row is taken up while those at work hold as many.
     pub bytes_in_flight: u64,
     /// When and how often a request is sent again.
     pub retry: RetryOptions,
@@ -242,7 +251,7 @@ pub struct OfflineSettings {
     pub reply: Option<String>,
     /// Milliseconds until it answers.
     pub latency_ms: u64,
-    /// The share of requests, from 0 to 1, that fail as those of a real endpoint may.
+    /// The share of requests, from 0 to 1, that get an invented status 500 and are sent again.
     pub error_rate: f64,
 }
 
@@ -252,7 +261,7 @@ pub struct OfflineSettings {
 pub struct LoggingSettings {
     /// One file a day goes here; null for none.
     pub dir: Option<PathBuf>,
-    /// `error`, `warn`, `info`, `debug` or `trace`; prompts and answers are written at `debug` only.
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`; prompts and answers are written from `debug` on.
     pub level: String,
 }
 

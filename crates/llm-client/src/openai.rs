@@ -92,6 +92,14 @@ impl OpenAi {
         })
     }
 
+    /// Looks at an address alone, before there is a key or anything has been shown: it may hold a secret.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Options`](crate::ErrorKind::Options) with what is wrong, never with a secret.
+    pub fn check_base_url(written: &str, api_key: Option<&SecretString>) -> Result<(), Error> {
+        base_url(written, api_key).map(drop)
+    }
+
     /// The JSON that is sent for a request.
     pub fn body(&self, request: &Request) -> Value {
         // A map of strings and values always becomes a value.
@@ -243,6 +251,14 @@ fn base_url(written: &str, key: Option<&SecretString>) -> Result<Url, Error> {
         return refused(format!(
             "holds a user name or password before `{host}`; use `api_key_env` or `headers`"
         ));
+    }
+    // `https://ab/cd@host/v1` is a key with a slash before the host, and yet names the host `ab`.
+    if url.path().contains('@') {
+        return refused(
+            "holds an `@` behind the host; a key before a host goes into `api_key_env` or `headers`, any other \
+             `@` is written `%40`"
+                .into(),
+        );
     }
     let secret = |name: &str| {
         ["key", "token", "secret", "passw", "auth", "sig"]

@@ -122,6 +122,13 @@ fn open_input(path: &Path) -> Result<File, Error> {
                 path.display()
             )))
         }
+        // What is read twice must be the same both times.
+        Ok(file) if file.metadata().is_ok_and(|facts| !facts.is_file()) => {
+            Err(Error::usage(format!(
+                "{} is a pipe or a device, and the rows are read twice; give them on standard input (`-`)",
+                path.display()
+            )))
+        }
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::usage(format!(
             "there is no file {}; rows are one JSON object a line",
@@ -219,7 +226,11 @@ mod tests {
 
     #[test]
     fn files_that_cannot_be_rows_are_refused_by_name() {
-        for (path, what) in [("/nope.jsonl", "there is no file"), ("/", "is a folder")] {
+        for (path, what) in [
+            ("/nope.jsonl", "there is no file"),
+            ("/", "is a folder"),
+            ("/dev/null", "is a pipe or a device"),
+        ] {
             let source = Lasting {
                 name: path.into(),
                 from: Where::File(path.into()),

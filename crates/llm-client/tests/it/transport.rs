@@ -318,9 +318,12 @@ async fn a_certificate_that_nobody_signed_has_its_kind() {
     serving.join().unwrap();
 }
 
-/// Runs one test of this file in a process of its own, with other variables around it.
-async fn alone(test: &str, variables: Vec<(&'static str, String)>) {
-    let test = format!("transport::{test}");
+/// Runs one test in a process of its own, with other variables around it.
+pub(crate) async fn alone(test: &str, variables: Vec<(&'static str, String)>) {
+    let test = match test.contains("::") {
+        true => test.to_owned(),
+        false => format!("transport::{test}"),
+    };
     let run = tokio::task::spawn_blocking(move || {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command
@@ -475,6 +478,7 @@ fn a_base_url_that_cannot_work_or_holds_a_secret_is_refused_without_repeating_it
     insta::assert_snapshot!(base("api.openai.com/v1?key=hunter2"), @"`base_url` is no URL (relative URL without a base); write it like `https://api.openai.com/v1`");
     insta::assert_snapshot!(base("ftp://x/v1"), @"`base_url` must begin with http:// or https://");
     insta::assert_snapshot!(base("https://me:hunter2@x.example/v1"), @"`base_url` holds a user name or password before `x.example`; use `api_key_env` or `headers`");
+    insta::assert_snapshot!(base("https://hunt/er2@x.example/v1"), @"`base_url` holds an `@` behind the host; a key before a host goes into `api_key_env` or `headers`, any other `@` is written `%40`");
     insta::assert_snapshot!(base("https://x.example/v1?api_key=hunter2"), @"`base_url` holds a secret in its query (`api_key=`); use `api_key_env` or `headers`");
     insta::assert_snapshot!(base("https://x.example/v1#hunter2"), @"`base_url` holds a `#`, and what follows it is never sent; take it off");
     insta::assert_snapshot!(base(&format!("https://x.example/{KEY}/v1")), @"`base_url` holds the API key; take it out");
