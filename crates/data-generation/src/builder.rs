@@ -420,6 +420,12 @@ fn validate(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Result
         (0.0..=1.0).contains(&offline.error_rate),
         "is a share from 0 to 1",
     );
+    let level = settings.logging.level.as_str();
+    require(
+        "logging.level",
+        LOG_LEVELS.contains(&level),
+        &format!("is `{level}`; it is one of {}", LOG_LEVELS.join(", ")),
+    );
     if let Err(error) = Place::check_name(&output_data.experiment_name) {
         require(
             "output_data.experiment_name",
@@ -435,3 +441,4 @@ fn validate(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Result
 }
 
 const DAY_S: f64 = 86_400.0;
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

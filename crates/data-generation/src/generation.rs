@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_generation_config::{Loaded, Origins, Secrets};
+use data_generation_config::{Loaded, Origin, Origins, Secrets};
 use data_generation_extractors::{Extract, Tag, tag};
 use data_generation_llm_client::{
     self as llm, Client, ClientOptions, ErrorKind, Model, OpenAi, OpenAiOptions, Timeouts,
@@ -302,20 +302,39 @@ impl DataGenerationPipeline {
             .collect()
     }
 
-    /// Every setting with where it came from, for the manifest. Secrets are not among them.
-    pub(crate) fn settings_with_origins(&self) -> BTreeMap<String, Setting> {
-        self.origins
-            .iter()
-            .map(|(key, value, origin)| {
-                (
+    /// Every setting with where it came from, for the manifest; a run's own values win. Secrets are not
+    /// among them.
+    pub(crate) fn settings_with_origins(
+        &self,
+        of_this_run: impl IntoIterator<Item = (&'static str, Value)>,
+    ) -> BTreeMap<String, Setting> {
+        let with_origin = |(key, value, origin): (&str, &Value, &Origin)| {
+            let origin = origin.to_string();
+            (
+                key.to_owned(),
+                Setting {
+                    value: value.clone(),
+                    origin,
+                },
+            )
+        };
+        let mut settings: BTreeMap<String, Setting> =
+            self.origins.iter().map(with_origin).collect();
+        for (key, value) in of_this_run {
+            if settings
+                .get(key)
+                .is_none_or(|setting| setting.value != value)
+            {
+                settings.insert(
                     key.to_owned(),
                     Setting {
-                        value: value.clone(),
-                        origin: origin.to_string(),
+                        value,
+                        origin: "for this run, in code".to_owned(),
                     },
-                )
-            })
-            .collect()
+                );
+            }
+        }
+        settings
     }
 
     /// Whether no real model is asked: the provider is `offline`, and there is no model of your own.

@@ -215,7 +215,17 @@ impl<'a> RunBuilder<'a> {
         options.limit = self.limit;
         options.skip_invalid = self.skip_invalid;
         options.add = self.add;
+        let extract = self
+            .extractor
+            .as_ref()
+            .map_or("none", |extractor| extractor.name());
+        let of_this_run = [
+            ("run.concurrency_limit", json!(self.concurrency)),
+            ("run.extract", json!(extract)),
+            ("run.skip_invalid", json!(self.skip_invalid)),
+        ];
         let run = Run {
+            settings: pipeline.settings_with_origins(of_this_run),
             place: pipeline.place(),
             start: self.start,
             source: self.source,
@@ -223,7 +233,6 @@ impl<'a> RunBuilder<'a> {
             dataset: pipeline.dataset(self.extractor.as_deref()),
             workflow: pipeline.workflow(self.extractor, self.concurrency)?,
             hashes: pipeline.hashes(),
-            settings: pipeline.settings_with_origins(),
             command: self.command,
             offline: pipeline.is_offline(),
             options,

@@ -60,7 +60,7 @@ impl Ask {
         draft.finish_reason = reply.finish_reason;
         draft.usage = usage(reply.usage);
         draft.latency_ms = u64::try_from(reply.latency.as_millis()).unwrap_or(u64::MAX);
-        draft.at = reply.at;
+        draft.at = Some(reply.at);
         draft.attempts = reply.attempt;
         draft.warnings = reply.warnings.into_iter().map(str::to_owned).collect();
         draft.offline = self.offline;

@@ -96,17 +96,22 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// Judges what an earlier run paid for and did not come to judge.
+    /// Judges what earlier runs paid for and did not come to judge: the first good answer counts. One that
+    /// is final and bad counts only where no later one is good.
     fn replay(&mut self) -> Option<Result<Reply, Error>> {
+        let mut failed = None;
         while let Some((answer, attempt)) = self.call.replay() {
             self.attempt = attempt;
-            let budget = match self.classify(&Ok(answer)) {
+            let (class, message, budget) = match self.classify(&Ok(answer)) {
                 Verdict::Usable(reply) => return Some(Ok(reply)),
                 Verdict::FailRow {
                     class,
                     message,
                     text,
-                } => return Some(Err(self.row(class, message, text))),
+                } => {
+                    failed = Some(self.row(class, message, text));
+                    continue;
+                }
                 Verdict::Retry {
                     class,
                     message,
@@ -119,16 +124,12 @@ impl<'a> Question<'a> {
                 }
                 Verdict::Later { message, .. } => ("later", message, Budget::Attempts),
             };
-            let (class, message, budget) = budget;
-            if self
-                .spent
-                .repeat(budget, &self.client.options.retry)
-                .is_none()
-            {
-                return Some(Err(self.give_up(class, message)));
+            let repeat = self.spent.repeat(budget, &self.client.options.retry);
+            if repeat.is_none() {
+                failed = Some(self.give_up(class, message));
             }
         }
-        None
+        failed.map(Err)
     }
 
     async fn enter(&self) -> Result<Slot<'a>, Error> {

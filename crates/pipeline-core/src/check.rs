@@ -59,6 +59,8 @@ pub(crate) struct Examined {
     pub(crate) facts: InputFacts,
     pub(crate) rows: u64,
     pub(crate) problems: InputProblems,
+    /// Whether something is wrong that concerns every row.
+    mistaken: bool,
     pub(crate) warnings: Vec<String>,
     pub(crate) repeated: ShortSet,
     /// How many finished rows the input has as the first of their kind.
@@ -123,6 +125,7 @@ pub(crate) fn examine(
     }
     blocks.push(block);
     let Conclusion { warnings, mistakes } = check.conclude();
+    let mistaken = !mistakes.is_empty();
     for what in mistakes {
         problems.add(|| InputProblem {
             source: source.name.clone(),
@@ -140,6 +143,7 @@ pub(crate) fn examine(
         },
         rows,
         problems,
+        mistaken,
         warnings,
         repeated,
         known,
@@ -172,8 +176,7 @@ impl Seal {
 impl Examined {
     /// Nothing is sent while something is wrong, unless bad rows may fail alone.
     pub(crate) fn refuse_problems(&mut self, skip_invalid: bool) -> Result<(), Error> {
-        let whole_input = self.problems.total > 0 && self.problems.rows == 0;
-        if self.problems.total == 0 || (skip_invalid && !whole_input) {
+        if self.problems.total == 0 || (skip_invalid && !self.mistaken) {
             return Ok(());
         }
         Err(ErrorKind::Input(std::mem::take(&mut self.problems)).into())
@@ -237,5 +240,43 @@ mod tests {
                 .ends_with("and 12 more")
         );
         assert!(examined.refuse_problems(true).is_ok());
+    }
+
+    #[test]
+    fn a_mistake_that_concerns_every_row_is_refused_also_where_bad_rows_may_fail_alone() {
+        struct Mistaken;
+        impl Check for Mistaken {
+            fn check(&mut self, row: &str) -> Vec<String> {
+                if row.contains("bad") {
+                    vec!["is bad".into()]
+                } else {
+                    Vec::new()
+                }
+            }
+            fn conclude(&mut self) -> Conclusion {
+                Conclusion {
+                    mistakes: vec!["single braces".into()],
+                    ..Conclusion::default()
+                }
+            }
+        }
+        let rows: std::sync::Arc<[_]> = [r#"{"a":1}"#, r#"{"bad":1}"#]
+            .map(|row| Ok(row.into()))
+            .into();
+        for rows in [rows.clone(), rows[..1].into()] {
+            let source = Lasting {
+                name: "rows".into(),
+                from: Where::Rows(rows),
+            };
+            let mut examined =
+                examine(&source, 100, &mut Mistaken, &Finished::default(), |_| true).unwrap();
+            assert!(
+                examined
+                    .refuse_problems(true)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("single braces")
+            );
+        }
     }
 }

@@ -154,15 +154,20 @@ impl Batch {
 
     /// The finished rows, read from their lines.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        lines(&self.results)
-            .map(|line| serde_json::from_slice(line).expect("a line that we wrote reads back"))
+        lines(&self.results).map(read_back)
     }
 
     /// The failed rows, read from their lines.
     pub fn failures(&self) -> impl Iterator<Item = Failure> + '_ {
-        lines(&self.failures)
-            .map(|line| serde_json::from_slice(line).expect("a line that we wrote reads back"))
+        lines(&self.failures).map(read_back)
     }
+}
+
+fn read_back<'a, T: serde::Deserialize<'a>>(line: &'a [u8]) -> T {
+    let mut reader = serde_json::Deserializer::from_slice(line);
+    // A value may be as deep as serde reads, and a line holds it one level deeper.
+    reader.disable_recursion_limit();
+    T::deserialize(&mut reader).expect("a line that we wrote reads back")
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::append::sync_folder;
 use crate::error::Error;
@@ -17,52 +18,78 @@ pub(crate) struct RunFolder {
     dir: PathBuf,
     /// Whether this command made it.
     pub(crate) made: bool,
-    _lock: Lock,
+    lock: Arc<Lock>,
+    /// The old run whose place it takes once it is known that there is something to do.
+    replaces: Option<(PathBuf, Lock)>,
 }
 
 impl RunFolder {
     /// Opens the folder of a target, which is made where it is not there.
     pub(crate) fn open(target: &Target) -> Result<RunFolder, Error> {
         match target {
-            Target::Folder(dir) => RunFolder::at(dir.clone()),
+            Target::Folder(dir) | Target::ForkOf { dir, .. } => RunFolder::at(dir.clone()),
             Target::Stamped(experiment) => RunFolder::stamped(experiment),
-            Target::Fresh(dir) => {
-                if is_run(dir) {
-                    let lock = Lock::take(dir)?;
-                    move_aside(dir)?;
-                    drop(lock);
-                }
-                RunFolder::at(dir.clone())
-            }
-            Target::ForkOf { dir, .. } => RunFolder::at(dir.clone()),
+            Target::Fresh(dir) if is_run(dir) => RunFolder::instead_of(dir),
+            Target::Fresh(dir) => RunFolder::at(dir.clone()),
         }
     }
 
     fn at(dir: PathBuf) -> Result<RunFolder, Error> {
         let made = !dir.exists();
         make_folders(&dir)?;
-        let lock = Lock::take(&dir)?;
+        RunFolder::locked(dir, made)
+    }
+
+    fn locked(dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
+        let lock = Arc::new(Lock::take(&dir)?);
         Ok(RunFolder {
             dir,
             made,
-            _lock: lock,
+            lock,
+            replaces: None,
         })
+    }
+
+    /// A folder beside an old run. The old one keeps its place until the rows are known to be right: whoever
+    /// mistypes a file name must not find an empty run afterwards.
+    fn instead_of(old: &Path) -> Result<RunFolder, Error> {
+        let lock = Lock::take(old)?;
+        let name = old.file_name().unwrap_or_default().to_string_lossy();
+        let mut folder = RunFolder::first_free(&old.with_file_name(format!(".{name}.new")))?;
+        folder.replaces = Some((old.to_owned(), lock));
+        Ok(folder)
+    }
+
+    /// Moves the old run aside, where there is one, and takes its place. Returns the folder's path.
+    pub(crate) fn take_place(&mut self) -> Result<PathBuf, Error> {
+        if let Some((place, old)) = self.replaces.take() {
+            move_aside(&place)?;
+            drop(old);
+            std::fs::rename(&self.dir, &place).map_err(Error::io("could not make", &place))?;
+            let parent = place.parent().unwrap_or(Path::new("."));
+            sync_folder(parent).map_err(Error::io("could not write", parent))?;
+            self.dir = place;
+        }
+        Ok(self.dir.clone())
+    }
+
+    /// Whoever still writes holds it, and nobody else may begin.
+    pub(crate) fn lock(&self) -> Arc<Lock> {
+        Arc::clone(&self.lock)
     }
 
     fn stamped(experiment: &Path) -> Result<RunFolder, Error> {
         make_folders(experiment)?;
-        let stamp = stamp(jiff::Zoned::now());
-        for dir in numbered(&experiment.join(stamp)) {
+        let folder = RunFolder::first_free(&experiment.join(stamp(jiff::Zoned::now())))?;
+        sync_folder(experiment).map_err(Error::io("could not write", experiment))?;
+        Ok(folder)
+    }
+
+    /// Makes a folder under the first of the numbered names that nobody has.
+    fn first_free(path: &Path) -> Result<RunFolder, Error> {
+        for dir in numbered(path) {
             match DirBuilder::new().mode(0o700).create(&dir) {
-                Ok(()) => {
-                    sync_folder(experiment).map_err(Error::io("could not write", experiment))?;
-                    let lock = Lock::take(&dir)?;
-                    return Ok(RunFolder {
-                        dir,
-                        made: true,
-                        _lock: lock,
-                    });
-                }
+                Ok(()) => return RunFolder::locked(dir, true),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io("could not make", &dir)(error)),
             }
@@ -231,7 +258,12 @@ mod tests {
             "a run that goes on is not moved"
         );
         drop(first);
-        let fresh = open(&place, &start).unwrap();
+        let mut fresh = open(&place, &start).unwrap();
+        assert!(
+            has_answers(&place.output_dir.join("demo")),
+            "the old run keeps its place until there is something to do"
+        );
+        assert_eq!(fresh.take_place().unwrap(), place.output_dir.join("demo"));
         assert!(!has_answers(fresh.dir()));
         let mut names: Vec<String> = std::fs::read_dir(&place.output_dir)
             .unwrap()
@@ -241,6 +273,20 @@ mod tests {
         assert_eq!(names.len(), 2);
         assert_eq!(names[0], "demo");
         assert!(has_answers(&place.output_dir.join(&names[1])), "{names:?}");
+    }
+
+    #[test]
+    fn a_new_run_that_nothing_comes_of_leaves_the_old_one_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), false);
+        fill(&open(&place, &Start::default()).unwrap());
+        let start = Start {
+            new: true,
+            ..Start::default()
+        };
+        open(&place, &start).unwrap().discard_if_made();
+        assert_eq!(std::fs::read_dir(&place.output_dir).unwrap().count(), 1);
+        assert!(has_answers(&place.output_dir.join("demo")));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! A run that begins with the answers of another.
 
 use std::collections::HashSet;
+use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::append::{each_line, sync_folder};
@@ -16,14 +18,21 @@ pub(crate) fn copy(from: &Path, to: &Path, keys: Option<&HashSet<String>>) -> Re
     let _lock = Lock::take(from)?;
     let target = to.join("journal.jsonl");
     let beside = to.join(".journal.jsonl.new");
-    let file = std::fs::File::create(&beside).map_err(Error::io("could not write", &beside))?;
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(Error::io("could not write", &beside))?;
     let mut file = std::io::BufWriter::with_capacity(256 * 1024, file);
     let (mut seq, mut line_out) = (0, Vec::new());
     let mut written = Ok(());
     let source = from.join("journal.jsonl");
     each_line(&source, |_, _, line| {
         let head = journal::head(line)?;
-        if keys.is_none_or(|keys| keys.contains(head.key)) {
+        if keys.is_none_or(|keys| keys.contains(&*head.key)) {
             seq += 1;
             line_out.clear();
             journal::push_renumbered(&mut line_out, seq, line);

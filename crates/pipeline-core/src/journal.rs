@@ -1,5 +1,6 @@
 //! The journal: every answer that was paid for, once, before anything else is done with it.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -117,7 +118,8 @@ pub(crate) struct Head<'a> {
     v: u32,
     pub(crate) seq: u64,
     pub(crate) row: RowId,
-    pub(crate) key: &'a str,
+    #[serde(borrow)]
+    pub(crate) key: Cow<'a, str>,
 }
 
 /// Reads the head of a line, and that the line is whole JSON.
@@ -145,8 +147,10 @@ pub(crate) fn push_renumbered(out: &mut Vec<u8>, seq: u64, line: &str) {
 #[derive(Deserialize)]
 struct Whole<'a> {
     seq: u64,
-    key: &'a str,
-    step: &'a str,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    step: Cow<'a, str>,
     attempt: u32,
     status: u16,
     at: &'a str,
@@ -181,8 +185,8 @@ pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Entry> {
         Err(_) => body.as_bytes().to_owned(),
     };
     Ok(Entry {
-        key: whole.key.to_owned(),
-        step: whole.step.to_owned(),
+        key: whole.key.into_owned(),
+        step: whole.step.into_owned(),
         answer: JournaledAnswer {
             seq: whole.seq,
             attempt: whole.attempt,
@@ -204,7 +208,7 @@ mod tests {
 
     fn line(body: &[u8]) -> Vec<u8> {
         let answer = PaidAnswer {
-            key: "00112233445566778899aabbccddeeff",
+            key: "0011\"\\223344",
             attempt: 2,
             status: 200,
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_line_holds_everything_that_a_result_needs_besides_the_row() {
-        insta::assert_snapshot!(String::from_utf8(line(b"{\"choices\": [],\n\"n\":1.50}")).unwrap(), @r#"{"v":1,"seq":7,"row":"abababababababababababababababab","key":"00112233445566778899aabbccddeeff","step":"ask","attempt":2,"status":200,"at":"1970-01-01T00:00:01.500Z","latency_ms":812,"body":{"choices": [], "n":1.50}}"#);
+        insta::assert_snapshot!(String::from_utf8(line(b"{\"choices\": [],\n\"n\":1.50}")).unwrap(), @r#"{"v":1,"seq":7,"row":"abababababababababababababababab","key":"0011\"\\223344","step":"ask","attempt":2,"status":200,"at":"1970-01-01T00:00:01.500Z","latency_ms":812,"body":{"choices": [], "n":1.50}}"#);
     }
 
     #[test]

@@ -98,6 +98,7 @@ impl Look<'_> {
         let Examined {
             facts,
             mut warnings,
+            repeated,
             ..
         } = examined;
         if facts.rows == Some(0) {
@@ -110,6 +111,7 @@ impl Look<'_> {
             facts,
             files,
             warnings,
+            equal_rows: !repeated.is_empty(),
         })
     }
 
@@ -122,7 +124,7 @@ impl Look<'_> {
     ) -> Result<Looked, Error> {
         let Job { dir, target, .. } = self.job;
         if let Target::ForkOf { source: from, .. } = target {
-            fork::copy(from, dir, None)?;
+            copy_journal(from, dir, None).await?;
         }
         let (files, before) = open(dir).await?;
         Ok(Looked {
@@ -135,6 +137,7 @@ impl Look<'_> {
             },
             files,
             warnings: Vec::new(),
+            equal_rows: false,
         })
     }
 
@@ -174,7 +177,7 @@ impl Look<'_> {
                 .all(|change| change.key == "extract" || change.key.starts_with("extract."))
         });
         if only_the_extractor {
-            return fork::copy(from, to, None);
+            return copy_journal(from, to, None).await;
         }
         let mut keys = HashSet::new();
         let mut rows = Rows::again(source, examined, self.job.options.max_row_bytes, None)?;
@@ -195,7 +198,7 @@ impl Look<'_> {
                 Err(RowsError::Io(error)) => return Err(error),
             }
         }
-        fork::copy(from, to, Some(&keys))
+        copy_journal(from, to, Some(keys)).await
     }
 }
 
@@ -207,6 +210,8 @@ pub(crate) struct Looked {
     pub(crate) facts: InputFacts,
     pub(crate) files: Files,
     pub(crate) warnings: Vec<String>,
+    /// Whether rows are known to say what others say.
+    pub(crate) equal_rows: bool,
 }
 
 /// Opens the files, repairs their ends and reads what they hold.
@@ -218,6 +223,11 @@ async fn open(dir: &Path) -> Result<(Files, Before), Error> {
         Ok((files, before))
     })
     .await
+}
+
+async fn copy_journal(from: &Path, to: &Path, keys: Option<HashSet<String>>) -> Result<(), Error> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    blocking(move || fork::copy(&from, &to, keys.as_ref())).await
 }
 
 async fn blocking<T: Send + 'static>(

@@ -151,11 +151,17 @@ impl Place {
             let dir = entry
                 .map_err(Error::io("could not read", &experiment))?
                 .path();
-            if dir.is_dir()
-                && let Some(manifest) = Manifest::read(&dir)?
-            {
+            if !dir.is_dir() {
+                continue;
+            }
+            match Manifest::read(&dir) {
                 // Two that began in the same second are told apart by their names: `-2` comes later.
-                runs.push((manifest.started.clone(), dir, manifest));
+                Ok(Some(manifest)) => runs.push((manifest.started.clone(), dir, manifest)),
+                Ok(None) => {}
+                // One damaged run must not stop all others; whoever names it is told.
+                Err(error) => {
+                    tracing::warn!(%error, dir = %dir.display(), "this run is passed over")
+                }
             }
         }
         runs.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));

@@ -169,10 +169,9 @@ impl Run {
             }
             .into());
         }
-        let folder = RunFolder::open(&target)?;
-        let dir = folder.dir().to_owned();
+        let mut folder = RunFolder::open(&target)?;
         let job = Job {
-            dir: dir.clone(),
+            dir: folder.dir().to_owned(),
             target,
             workflow,
             dataset,
@@ -184,13 +183,13 @@ impl Run {
             observers: self.observers,
             stop: self.stop,
         };
-        match job.execute(source, check).await {
+        match job.execute(&mut folder, source, check).await {
             Ok(report) => Ok(report),
-            Err(error) if folder.made && !dir.join("run.json").exists() => {
+            Err(error) if folder.made && !folder.dir().join("run.json").exists() => {
                 folder.discard_if_made();
                 Err(error)
             }
-            Err(error) => Err(error.in_run(&dir)),
+            Err(error) => Err(error.in_run(folder.dir())),
         }
     }
 }
@@ -211,9 +210,13 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    async fn execute(self, source: Source, check: Box<dyn Check>) -> Result<Report, Error> {
+    async fn execute(
+        mut self,
+        folder: &mut RunFolder,
+        source: Source,
+        check: Box<dyn Check>,
+    ) -> Result<Report, Error> {
         let began = Instant::now();
-        let dir = self.dir.as_path();
         let (mut manifest, resumed) = self.manifest()?;
         let looked = Look {
             job: &self,
@@ -221,6 +224,8 @@ impl Job {
         }
         .at(source, check)
         .await?;
+        self.dir = folder.take_place()?;
+        let dir = self.dir.as_path();
         let Looked {
             mut before,
             plan,
@@ -228,16 +233,23 @@ impl Job {
             facts,
             files,
             warnings,
+            equal_rows,
         } = looked;
 
         manifest.hashes = self.hashes.clone();
         manifest.begin(facts, self.settings.clone(), self.command.clone());
-        manifest.equal_rows |= !plan.spares.is_empty();
+        manifest.equal_rows |= equal_rows;
         manifest.write(dir)?;
 
         let sync_every = self.options.sync_every;
         let repairs = files.repairs;
-        let (writer, handle) = Writer::new(files.journal, files.lines, before.next_seq, sync_every);
+        let (writer, handle) = Writer::new(
+            files.journal,
+            files.lines,
+            before.next_seq,
+            sync_every,
+            folder.lock(),
+        );
         let shared = Shared::new(handle, self.observers.clone(), self.stop.clone());
         for message in repairs.iter().chain(&warnings) {
             shared.event(&Event::Warning { message });
@@ -261,19 +273,18 @@ impl Job {
             plan,
         );
         let writing = async {
-            let written = writer
-                .run(|batch| shared.event(&Event::Committed(batch)))
-                .await;
+            let written = writer.run(|batch| shared.committed(batch)).await;
             if let Err(WriteError { path, source }) = &written {
                 shared.stop_for_disk(&format!("could not write {}", path.display()), source);
             }
+            written.is_ok()
         };
-        let ((), ()) = futures::join!(work.all(rows), writing);
+        let ((), written) = futures::join!(work.all(rows), writing);
 
         let (plan, seen) = work.end();
-        if let Err(error) = failures::settle(dir, |id| {
-            before.finished.contains(id) || seen.recovered.contains(&id)
-        }) {
+        let is_finished = |id| before.finished.contains(id) || seen.recovered.contains(&id);
+        // After a refused write nobody knows which lines are there; the next command reads them.
+        if written && let Err(error) = failures::settle(dir, is_finished) {
             shared.stop_for_disk("could not settle failures.jsonl", &error);
         }
         manifest.equal_rows |= seen.equal_rows;

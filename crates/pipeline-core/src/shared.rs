@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::event::{Event, Observer};
+use crate::event::{Batch, Event, Observer};
 use crate::step::Aside;
 use crate::stop::{StopHandle, StopKind};
 use crate::writer::WriterHandle;
@@ -38,6 +38,17 @@ impl Shared {
             aside: Arc::new(AtomicU32::new(0)),
             place_free: Notify::new(),
         }
+    }
+
+    /// Counts what is durable, and tells of it: what is only judged may still be lost.
+    pub(crate) fn committed(&self, batch: &Batch) {
+        self.counters
+            .ok
+            .fetch_add(batch.finished(), Ordering::Relaxed);
+        for failure in batch.failures() {
+            self.counters.count_failure(&failure.error.class);
+        }
+        self.event(&Event::Committed(batch));
     }
 
     pub(crate) fn event(&self, event: &Event<'_>) {

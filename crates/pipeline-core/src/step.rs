@@ -98,7 +98,7 @@ pub trait Step: Send + Sync {
 /// What the steps have made of a row so far; after the last step it becomes the row's [`Record`](crate::Record).
 ///
 /// It begins empty, with `at` at the Unix epoch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Draft {
     /// The text of the model.
     pub response: String,
@@ -113,7 +113,7 @@ pub struct Draft {
     /// Milliseconds from sending to last byte.
     pub latency_ms: u64,
     /// When the answer arrived.
-    pub at: SystemTime,
+    pub at: Option<SystemTime>,
     /// The number of the request that was answered; where it stays 0, the record has the number of requests
     /// that this command sent for the row.
     pub attempts: u32,
@@ -123,24 +123,6 @@ pub struct Draft {
     pub warnings: Vec<String>,
     /// Whether no real model was asked.
     pub offline: bool,
-}
-
-impl Default for Draft {
-    fn default() -> Self {
-        Draft {
-            response: String::new(),
-            extracted: None,
-            model: String::new(),
-            finish_reason: None,
-            usage: Usage::default(),
-            latency_ms: 0,
-            at: SystemTime::UNIX_EPOCH,
-            attempts: 0,
-            reasoning: None,
-            warnings: Vec::new(),
-            offline: false,
-        }
-    }
 }
 
 /// Why a step did not come through.
@@ -254,10 +236,8 @@ pub struct StepContext<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) row: RowId,
     pub(crate) step: &'a str,
-    /// Requests of this row in this command.
+    /// Requests of this row: those of this command, on top of those whose answers were replayed.
     pub(crate) requests: AtomicU32,
-    /// The highest number among the requests whose answers were replayed.
-    pub(crate) replayed: AtomicU32,
     /// Numbers of the journal that were looked at for this row.
     pub(crate) answers: Mutex<Vec<u64>>,
     /// Offsets of answers that nobody has judged yet.
@@ -311,7 +291,7 @@ impl StepContext<'_> {
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(entry.answer.seq);
-                    self.replayed
+                    self.requests
                         .fetch_max(entry.answer.attempt, Ordering::Relaxed);
                     return Some(entry.answer);
                 }
@@ -326,7 +306,8 @@ impl StepContext<'_> {
         }
     }
 
-    /// The number of the request that is about to leave, from 1 for the first of this row in this command.
+    /// The number of the request that is about to leave, from 1 for the first of this row; it counts on from
+    /// the answers that were replayed.
     /// Call it once for each request, and [`answered`](Self::answered) when it ended: it is how requests,
     /// retries (all but a row's first) and what is in flight are counted.
     pub fn next_attempt(&self) -> u32 {

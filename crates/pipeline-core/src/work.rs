@@ -211,7 +211,6 @@ impl<'a> Work<'a> {
                     row: id,
                     step: "",
                     requests: AtomicU32::new(0),
-                    replayed: AtomicU32::new(0),
                     answers: Mutex::new(judged),
                     replays: Mutex::new(self.before.unjudged_of(id).collect()),
                 };
@@ -245,15 +244,8 @@ impl<'a> Work<'a> {
     }
 
     fn count(&mut self, done: &Done) {
-        match done.end {
-            End::Finished => {
-                self.shared.counters.ok.fetch_add(1, Ordering::Relaxed);
-                if self.before.failed.contains_key(&done.id) {
-                    self.seen.recovered.insert(done.id);
-                }
-            }
-            // Counted with its class.
-            End::Failed | End::Pending => {}
+        if matches!(done.end, End::Finished) && self.before.failed.contains_key(&done.id) {
+            self.seen.recovered.insert(done.id);
         }
     }
 
@@ -310,7 +302,7 @@ async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepCon
                     .answers
                     .into_inner()
                     .unwrap_or_else(PoisonError::into_inner),
-                attempts: requests.max(cx.replayed.into_inner()),
+                attempts: requests,
                 timestamp: timestamp(SystemTime::now()),
             };
             fail(shared, &failure).await
@@ -340,7 +332,7 @@ async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
             requests
         },
         latency_ms: draft.latency_ms,
-        timestamp: timestamp(draft.at),
+        timestamp: timestamp(draft.at.unwrap_or_else(SystemTime::now)),
         reasoning: draft.reasoning,
         warnings: draft.warnings,
         offline: draft.offline,
@@ -360,7 +352,6 @@ async fn fail(shared: &Shared, failure: &Failure) -> End {
     if !shared.writer.failed(line).await {
         return End::Pending;
     }
-    shared.counters.count_failure(&failure.error.class);
     shared.event(&Event::Failed { failure });
     End::Failed
 }

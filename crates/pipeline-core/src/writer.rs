@@ -16,6 +16,7 @@ use crate::append::{AppendFile, Repair};
 use crate::error::Error;
 use crate::event::Batch;
 use crate::journal::{self, Entry};
+use crate::lock::Lock;
 
 /// Lines that wait for their commit take at most so much memory; then whoever brings more waits.
 const QUEUED_BYTES: usize = 16 * 1024 * 1024;
@@ -147,6 +148,10 @@ pub(crate) struct Writer {
     lines: Option<LineFiles>,
     next_seq: u64,
     sync_every: Duration,
+    /// The commit that is under way, if one is.
+    commit: Option<Commit>,
+    /// Held until the last commit has ended, also where the run itself was dropped.
+    lock: Arc<Lock>,
 }
 
 type Commit = JoinHandle<(LineFiles, Batch, Result<(), WriteError>)>;
@@ -157,6 +162,7 @@ impl Writer {
         lines: LineFiles,
         next_seq: u64,
         sync_every: Duration,
+        lock: Arc<Lock>,
     ) -> (Writer, WriterHandle) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let room = Arc::new(Semaphore::new(QUEUED_BYTES / UNIT));
@@ -173,6 +179,8 @@ impl Writer {
                 lines: Some(lines),
                 next_seq,
                 sync_every,
+                commit: None,
+                lock,
             },
             handle,
         )
@@ -185,6 +193,11 @@ impl Writer {
     /// At the first write or sync that the system refuses: a sync that failed is not tried again.
     pub(crate) async fn run(mut self, mut committed: impl FnMut(&Batch)) -> Result<(), WriteError> {
         let result = self.work(&mut committed).await;
+        if let Some(commit) = self.commit.take()
+            && let Ok((_, batch, Ok(()))) = commit.await
+        {
+            committed(&batch);
+        }
         // Whoever still waits for room must not wait for ever.
         self.room.close();
         result
@@ -193,24 +206,23 @@ impl Writer {
     async fn work(&mut self, committed: &mut impl FnMut(&Batch)) -> Result<(), WriteError> {
         let mut batch = Batch::default();
         let mut dirty_since: Option<Instant> = None;
-        let mut commit: Option<Commit> = None;
         let mut open = true;
         loop {
             let commit_at = dirty_since.map(|since| since + self.sync_every);
             let full = batch.results.len() + batch.failures.len() > QUEUED_BYTES / 2;
-            let due = dirty_since.is_some() && commit.is_none() && (!open || full);
+            let due = dirty_since.is_some() && self.commit.is_none() && (!open || full);
             if due {
-                commit = Some(self.start_commit(std::mem::take(&mut batch)));
+                self.commit = Some(self.start_commit(std::mem::take(&mut batch)));
                 dirty_since = None;
                 continue;
             }
-            if !open && commit.is_none() {
+            if !open && self.commit.is_none() {
                 return Ok(());
             }
             tokio::select! {
                 biased;
-                done = async { commit.as_mut().expect("guarded").await }, if commit.is_some() => {
-                    commit = None;
+                done = async { self.commit.as_mut().expect("guarded").await }, if self.commit.is_some() => {
+                    self.commit = None;
                     let (lines, batch, outcome) = done.expect("a commit does not panic");
                     self.lines = Some(lines);
                     outcome?;
@@ -225,9 +237,9 @@ impl Writer {
                     }
                 },
                 () = tokio::time::sleep_until(commit_at.unwrap_or_else(Instant::now)),
-                    if commit_at.is_some() && commit.is_none() =>
+                    if commit_at.is_some() && self.commit.is_none() =>
                 {
-                    commit = Some(self.start_commit(std::mem::take(&mut batch)));
+                    self.commit = Some(self.start_commit(std::mem::take(&mut batch)));
                     dirty_since = None;
                 }
             }
@@ -276,8 +288,10 @@ impl Writer {
     fn start_commit(&mut self, batch: Batch) -> Commit {
         let journal = (self.journal.handle(), self.journal.path().to_owned());
         let mut lines = self.lines.take().expect("one commit at a time");
+        let lock = Arc::clone(&self.lock);
         tokio::task::spawn_blocking(move || {
             let outcome = lines.commit(&journal.0, &journal.1, &batch);
+            drop(lock);
             (lines, batch, outcome)
         })
     }

@@ -157,3 +157,37 @@ async fn another_token_maximum_still_serves_what_was_paid_for_and_another_model_
         "an answer of the offline model serves nobody else"
     );
 }
+
+#[tokio::test]
+async fn of_several_answers_that_were_paid_for_a_good_one_counts_whatever_came_before_it() {
+    let home = Home::new();
+    let cut = Says::new(|_, _| {
+        body(json!({"choices": [{"message": {"content": "half"}, "finish_reason": "length"}]}))
+    });
+    home.builder()
+        .own_model(cut)
+        .build()
+        .unwrap()
+        .run(words(&["a"]))
+        .await
+        .unwrap();
+    let whole = home
+        .builder()
+        .own_model(Says::text("<draft>whole</draft>"))
+        .build()
+        .unwrap();
+    assert_eq!(whole.run(words(&["a"])).await.unwrap().counts.ok, 1);
+    let asked_again = Says::text("<draft>new</draft>");
+    let pipeline = home
+        .builder()
+        .own_model(asked_again.clone())
+        .build()
+        .unwrap();
+    let report = pipeline
+        .run(words(&["a"]))
+        .extractor(tag("draft"))
+        .fork("other")
+        .await
+        .unwrap();
+    assert_eq!((report.counts.ok, asked_again.asked()), (1, 0));
+}

@@ -240,3 +240,38 @@ async fn a_run_with_a_folder_of_its_own_each_time_goes_on_when_it_is_told_to() {
         .unwrap();
     assert_ne!(third.run_dir, first.run_dir);
 }
+
+#[tokio::test]
+async fn a_value_as_deep_as_json_is_read_comes_through_the_stream() {
+    let home = Home::new();
+    let deep = format!("{}1{}", "[".repeat(127), "]".repeat(127));
+    let says = Says::new(move |_, _| data_generation::llm::Answer::text(&deep));
+    let pipeline = home.builder().own_model(says).build().unwrap();
+    let mut records = pipeline.run(words(&["a"])).extractor(json()).records();
+    assert!(records.next().await.unwrap().unwrap().extracted.is_some());
+}
+
+#[tokio::test]
+async fn what_a_run_sets_for_itself_is_in_its_manifest() {
+    let home = Home::new();
+    let pipeline = home.builder().offline().build().unwrap();
+    pipeline
+        .run(words(&["a"]))
+        .concurrency_limit(3)
+        .extractor(tag("draft"))
+        .await
+        .unwrap();
+    let manifest: Value = serde_json::from_str(
+        &std::fs::read_to_string(home.dir.path().join("demo/run.json")).unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        manifest["settings"]["run.concurrency_limit"],
+        json!({"value": 3, "origin": "for this run, in code"})
+    );
+    assert_eq!(manifest["settings"]["run.extract"]["value"], "tag:draft");
+    assert_eq!(
+        manifest["hashes"]["prompts.user"],
+        pipeline::hash("Say {{word}}.")
+    );
+}

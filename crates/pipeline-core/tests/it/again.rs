@@ -169,6 +169,47 @@ async fn an_answer_that_was_paid_for_but_not_judged_is_judged_first_without_a_re
     );
 }
 
+#[tokio::test]
+async fn requests_are_counted_on_from_the_answers_that_were_replayed() {
+    use crate::harness::Extract;
+    let bench = Bench::behaving(|_, attempt| {
+        Ok(if attempt > 1 {
+            "good".into()
+        } else {
+            "bad".into()
+        })
+    });
+    bench.make(&rows(0..1)).await.unwrap();
+    std::fs::remove_file(bench.path().join("result.jsonl")).unwrap();
+    let mut run = bench.run(Source::rows(rows(0..1)));
+    run.workflow = run.workflow.then(Extract("go"));
+    let report = run.execute().await.unwrap();
+    assert_eq!(
+        (report.counts.ok, report.requests, report.retries),
+        (1, 1, 1)
+    );
+    assert_eq!(bench.lines("result.jsonl")[0]["attempts"], 2);
+    let attempts: Vec<_> = bench
+        .lines("journal.jsonl")
+        .iter()
+        .map(|line| line["attempt"].clone())
+        .collect();
+    assert_eq!(attempts, [1, 2]);
+}
+
+#[tokio::test]
+async fn equal_rows_are_known_to_be_there_before_the_first_request() {
+    let bench = Bench::behaving(|_, _| {
+        Err(data_generation_pipeline_core::StepError::Stop {
+            kind: data_generation_pipeline_core::StopKind::Refused,
+            message: "no".into(),
+        })
+    });
+    bench.make(&vec![json!({"n": 1}); 2]).await.unwrap();
+    let text = std::fs::read_to_string(bench.path().join("run.json")).unwrap();
+    assert!(text.contains("\"equal_rows\": true"));
+}
+
 /// Files cut all over their last three lines, and at each byte about the ends of lines: whatever a kill
 /// leaves, the next run is whole.
 #[tokio::test]
