@@ -1,1 +1,30 @@
-//! Integration tests, one module a topic.
+//! The program as people use it: each test has a folder of its own, and the endpoint is on 127.0.0.1.
+
+#[cfg(test)]
+mod endpoint;
+#[cfg(test)]
+mod filters;
+#[cfg(test)]
+mod first_steps;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod log;
+#[cfg(test)]
+mod mistakes_in_commands;
+#[cfg(test)]
+mod mistakes_in_rows;
+#[cfg(test)]
+mod mistakes_in_settings;
+#[cfg(test)]
+mod output;
+#[cfg(test)]
+mod running_again;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod signals;
+#[cfg(test)]
+mod time_stamps;
