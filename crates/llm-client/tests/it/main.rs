@@ -6,8 +6,6 @@ mod classify;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
-mod faults;
-#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod scripted;
