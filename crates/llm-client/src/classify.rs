@@ -340,6 +340,7 @@ fn refused(status: u16, failure: &Failure, answer: &Answer) -> Verdict {
         400 if failure.is_too_long() => fail("context_too_long"),
         400 if failure.is_unsupported() => unsupported(failure, &message),
         403 if failure.is_content_filter() => fail("content_filter"),
+        429 if failure.is_request_too_large() => fail("request_too_large"),
         429 if failure.is_daily_limit() => Verdict::Later {
             message,
             wait: hint,

@@ -144,6 +144,11 @@ impl Failure {
         ])
     }
 
+    /// One request alone is above the limit of a minute: it never fits, however long anybody waits.
+    pub(crate) fn is_request_too_large(&self) -> bool {
+        self.says(&["request too large", "request is too large"])
+    }
+
     pub(crate) fn is_daily_limit(&self) -> bool {
         self.says(&[
             "per day",

@@ -19,6 +19,12 @@ use crate::{Answer, Headers, Timeouts, TransportError, TransportKind};
 /// No answer is larger than this, decompressed.
 const LARGEST_BODY: usize = 32 << 20;
 
+/// HTTP/2's REFUSED_STREAM, and a GOAWAY without an error that leaves a request out, in the words of `h2`.
+const NOT_PROCESSED: [&str; 2] = [
+    "refused stream before processing any application logic",
+    "connection error received: not a result of an error",
+];
+
 /// One HTTP exchange under async-openai: sent once, nothing repeated, everything kept.
 #[derive(Clone)]
 pub(crate) struct Transport {
@@ -262,7 +268,10 @@ fn kind_of(error: &reqwest::Error) -> TransportKind {
         {
             TransportKind::Dns
         }
-        _ if words.contains("REFUSED_STREAM") || words.contains("GOAWAY") => {
+        _ if NOT_PROCESSED
+            .iter()
+            .any(|words_of| words.contains(words_of)) =>
+        {
             TransportKind::NotProcessed
         }
         _ if error.is_connect() => TransportKind::Connect,

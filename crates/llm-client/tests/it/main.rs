@@ -6,6 +6,8 @@ mod classify;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod scripted;
