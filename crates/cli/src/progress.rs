@@ -173,10 +173,6 @@ impl Screen {
         if rate > 0.0 {
             parts.push(format!("{rate:.1} rows/s"));
         }
-        parts.push(format!(
-            "{} tokens",
-            short(self.0.tokens.load(Ordering::Relaxed))
-        ));
         if let Some(rows) = state.rows
             && rate > 0.0
         {
@@ -186,6 +182,10 @@ impl Screen {
                 duration(Duration::from_secs_f64(left.min(3.6e6)))
             ));
         }
+        parts.push(format!(
+            "{} tokens",
+            short(self.0.tokens.load(Ordering::Relaxed))
+        ));
         if self.0.offline {
             parts.push("offline".to_owned());
         }
@@ -195,7 +195,7 @@ impl Screen {
 
 fn bar_style(waiting: bool) -> ProgressStyle {
     let template = if waiting {
-        "{bar:8} {wide_msg}\n{prefix}"
+        "{bar:8} {wide_msg}\n{prefix:78!}"
     } else {
         "{bar:8} {wide_msg}"
     };

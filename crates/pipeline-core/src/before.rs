@@ -40,8 +40,8 @@ impl Before {
         let result = dir.join("result.jsonl");
         let mut ids = Vec::new();
         each_line(&result, |_, _, line| {
-            let head: ResultHead = serde_json::from_str(line)
-                .map_err(|error| format!("is no line of a dataset: {error}"))?;
+            let head: ResultHead =
+                serde_json::from_str(line).map_err(|error| no_line("a dataset", &error))?;
             ids.push(head.id);
             Ok(())
         })?;
@@ -52,8 +52,8 @@ impl Before {
 
         let mut failed = HashMap::new();
         each_line(&dir.join("failures.jsonl"), |_, _, line| {
-            let head: FailureHead = serde_json::from_str(line)
-                .map_err(|error| format!("is no line of failures: {error}"))?;
+            let head: FailureHead =
+                serde_json::from_str(line).map_err(|error| no_line("failures", &error))?;
             failed.insert(head.id, head.answers);
             Ok(())
         })?;
@@ -87,6 +87,16 @@ impl Before {
             .take_while(move |(row, _)| *row == id)
             .map(|(_, offset)| *offset)
     }
+}
+
+/// serde counts from the line; the place in the file is said beside it.
+fn no_line(of: &str, error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let why = text.split(" at line ").next().unwrap_or(&text);
+    format!(
+        "is no line of {of} ({why}, column {}); take the line out, and its row is made again from the journal",
+        error.column()
+    )
 }
 
 fn doubled_row(path: &Path, id: RowId) -> Error {
