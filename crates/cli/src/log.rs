@@ -1,5 +1,9 @@
 //! The log: one file a day, off the run's way.
 
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use data_generation::settings::LoggingSettings;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
@@ -16,6 +20,26 @@ const DAYS: usize = 14;
 pub(crate) struct Log {
     _guard: Option<WorkerGuard>,
     dropped: Option<ErrorCounter>,
+    lost: Arc<AtomicUsize>,
+}
+
+/// A file that counts the lines it could not take: the thread that writes them tells nobody.
+struct Counted {
+    file: RollingFileAppender,
+    lost: Arc<AtomicUsize>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.file.write_all(line).inspect_err(|_| {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        })?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Log {
@@ -26,6 +50,7 @@ impl Log {
             return Ok(Log {
                 _guard: None,
                 dropped: None,
+                lost: Arc::default(),
             });
         };
         let refused = |error: &dyn std::fmt::Display| {
@@ -44,11 +69,15 @@ impl Log {
             .max_log_files(DAYS)
             .build(dir)
             .map_err(|error| refused(&error))?;
+        let lost = Arc::new(AtomicUsize::new(0));
         // A log that cannot keep up loses lines and counts them: it must never hold up a run.
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .thread_name("log")
-            .finish(file);
+            .finish(Counted {
+                file,
+                lost: Arc::clone(&lost),
+            });
         let dropped = writer.error_counter();
         // What the libraries below say may hold bodies and headers, so they are only heard when they warn,
         // and async-openai, which logs whole bodies, never.
@@ -72,11 +101,14 @@ impl Log {
         Ok(Log {
             _guard: Some(guard),
             dropped: Some(dropped),
+            lost,
         })
     }
 
-    /// Lines that were lost because the disk could not keep up.
+    /// Lines that were lost because the disk could not keep up or refused them; those of the last moment, which
+    /// are still on their way, are not among them.
     pub(crate) fn dropped_lines(&self) -> usize {
-        self.dropped.as_ref().map_or(0, ErrorCounter::dropped_lines)
+        let dropped = self.dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
+        dropped + self.lost.load(Ordering::Relaxed)
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use data_generation::{DataGenerationPipeline, Error, Report, Resume, RunBuilder, StopHandle};
+use rustix::fs::Mode;
 use serde_json::{Value, json};
 
 use crate::args::Run;
@@ -14,6 +15,8 @@ use crate::progress::{DRAW_EVERY, Screen};
 use crate::{exit, files, output, pipeline, signals};
 
 pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
+    // Rows, answers and logs are nobody else's business on a machine with several users.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let mut builder = pipeline::builder(&run.inputs)?;
     if let Some(spec) = &run.extract {
         builder = builder.flag("run.extract", "--extract", spec);
@@ -138,7 +141,7 @@ fn conclude(
         }
         if log.dropped_lines() > 0 {
             output::line(&format!(
-                "  {} lines of the log were lost: the disk could not keep up",
+                "  {} lines of the log were lost: the disk did not take them",
                 log.dropped_lines()
             ));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use data_generation_config::{Layers, Loaded, Origins, Secrets};
 use data_generation_extractors::{self as extractors, Extract};
-use data_generation_llm_client::{self as llm, ErrorKind, Model, OpenAi};
+use data_generation_llm_client::{self as llm, ErrorKind, Model, OpenAi, OpenAiOptions};
 use data_generation_pipeline_core::Place;
 use data_generation_templating::{Prompt, Prompts, Syntax};
 use serde::Serialize;
@@ -298,15 +298,21 @@ impl Builder {
     pub fn build(self) -> Result<DataGenerationPipeline, Error> {
         let loaded = self.load()?;
         let settings = &loaded.value;
-        validate(settings, &loaded.origins, &loaded.secrets)?;
-        let prompts = self.load_prompts(&settings.prompts)?;
-        let extractor = match self.extractor {
-            Some(extractor) => Some(extractor),
-            None => extractors::parse(&settings.run.extract)?,
+        let prompts = self.load_prompts(&settings.prompts);
+        let extractor = load_extractor(self.extractor, &settings.run.extract);
+        let faults = faults(settings, &loaded.origins, &loaded.secrets);
+        let (prompts, extractor) = match (prompts, extractor) {
+            (Ok(prompts), Ok(extractor)) if faults.is_empty() => (prompts, extractor),
+            (Err(error), Ok(_)) if faults.is_empty() => return Err(error),
+            (Ok(_), Err(error)) if faults.is_empty() => return Err(error),
+            (prompts, extractor) => {
+                let others = [prompts.err(), extractor.err()].into_iter().flatten();
+                let all = faults
+                    .into_iter()
+                    .chain(others.map(|error| whole_text(&error)));
+                return Err(Error::Usage(all.collect::<Vec<_>>().join("\n")));
+            }
         };
-        if let Some(extractor) = &extractor {
-            extractor.check()?;
-        }
         Ok(DataGenerationPipeline::assemble(
             loaded,
             prompts,
@@ -358,8 +364,28 @@ fn to_value(value: impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("no value: {error}")))
 }
 
+fn load_extractor(
+    given: Option<Arc<dyn Extract>>,
+    spec: &str,
+) -> Result<Option<Arc<dyn Extract>>, Error> {
+    let extractor = match given {
+        Some(extractor) => Some(extractor),
+        None => extractors::parse(spec)?,
+    };
+    if let Some(extractor) = &extractor {
+        extractor.check()?;
+    }
+    Ok(extractor)
+}
+
+/// An error with what caused it, in one line.
+fn whole_text(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// What the type of a value cannot tell: all of it, each with its key and where it comes from.
-fn validate(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Result<(), Error> {
+fn faults(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Vec<String> {
     let Settings {
         model,
         output_data,
@@ -377,6 +403,14 @@ fn validate(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Result
     let address = OpenAi::check_base_url(&model.base_url, secrets.get("model.api_key"));
     if let Err(ErrorKind::Options { message, .. }) = address.map_err(llm::Error::into_kind) {
         require("model.base_url", false, &message);
+    }
+    let mut asked = OpenAiOptions::new(model.base_url.as_str(), model.model.as_str());
+    (asked.temperature, asked.max_tokens) = (model.temperature, model.max_tokens);
+    asked.extra = model.extra.clone();
+    if let Err(ErrorKind::Options { message, .. }) =
+        OpenAi::check_fields(&asked).map_err(llm::Error::into_kind)
+    {
+        require("model.extra", false, &message);
     }
     require(
         "model.token_limit",
@@ -433,11 +467,7 @@ fn validate(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Result
             &format!("cannot be used: {error}"),
         );
     }
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Usage(faults.join("\n")))
-    }
+    faults
 }
 
 const DAY_S: f64 = 86_400.0;

@@ -100,6 +100,22 @@ impl OpenAi {
         base_url(written, api_key).map(drop)
     }
 
+    /// Judges the fields of a request without making a model: whether a name stands both in `extra` and
+    /// beside it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Options`](crate::ErrorKind::Options) with the field that cannot be used.
+    pub fn check_fields(options: &OpenAiOptions) -> Result<(), Error> {
+        let extra = options.extra.clone();
+        fields(
+            &options.model,
+            options.temperature,
+            options.max_tokens,
+            extra,
+        )
+        .map(drop)
+    }
+
     /// The JSON that is sent for a request.
     pub fn body(&self, request: &Request) -> Value {
         // A map of strings and values always becomes a value.
@@ -301,27 +317,19 @@ fn fields(
     fields.insert("model".into(), json!(model));
     fields.extend(temperature.map(|temperature| ("temperature".into(), json!(temperature))));
     fields.extend(max_tokens.map(|tokens| ("max_tokens".into(), json!(tokens))));
+    let mut faults = Vec::new();
     for (name, value) in extra {
         match name.as_str() {
-            "messages" => {
-                return Err(Error::options(
-                    "extra",
-                    "holds `messages`, which are made from the prompts",
-                ));
-            }
-            "stream" => {
-                return Err(Error::options(
-                    "extra",
-                    "holds `stream`; answers are always read whole",
-                ));
-            }
-            _ if fields.contains_key(&name) => {
-                let message =
-                    format!("holds `{name}`, which is also set beside it; take one of them out");
-                return Err(Error::options("extra", message));
-            }
+            "messages" => faults.push("holds `messages`, which are made from the prompts".into()),
+            "stream" => faults.push("holds `stream`; answers are always read whole".into()),
+            _ if fields.contains_key(&name) => faults.push(format!(
+                "holds `{name}`, which is also set beside it; take one of them out"
+            )),
             _ => drop(fields.insert(name, value)),
         }
+    }
+    if !faults.is_empty() {
+        return Err(Error::options("extra", faults.join("; ")));
     }
     Ok(fields)
 }

@@ -1,7 +1,7 @@
 //! A file of lines that only grows, and whose last line is whole whenever it is opened.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -200,21 +200,62 @@ pub(crate) fn each_line(
 
 /// Replaces a file as a whole: whoever reads it sees the old one or the new one, also after a crash.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    replace_with(path, |file| {
+        file.write_all(contents)
+            .map_err(Error::io("could not write", path))
+    })
+}
+
+/// Writes a file, as a whole or not at all, with what `rewrite` makes of each line of another (or of the same),
+/// of which it gets number and text.
+pub(crate) fn rewrite_lines(
+    from: &Path,
+    to: &Path,
+    mut rewrite: impl FnMut(u64, &str, &mut Vec<u8>) -> Result<(), String>,
+) -> Result<(), Error> {
+    replace_with(to, |file| {
+        let mut line_out = Vec::new();
+        let mut refused = None;
+        let read = each_line(from, |number, _, line| {
+            line_out.clear();
+            rewrite(number, line, &mut line_out)?;
+            file.write_all(&line_out).map_err(|error| {
+                let told = error.to_string();
+                refused = Some(error);
+                told
+            })
+        });
+        // A disk that refuses is no damage of the line that was being copied.
+        match refused {
+            Some(error) => Err(Error::io("could not write", to)(error)),
+            None => read,
+        }
+    })
+}
+
+fn replace_with(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.new"));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(contents)?;
-        file.sync_data()?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(Error::io("could not write", &beside))?;
+    let mut file = BufWriter::with_capacity(256 * 1024, file);
+    fill(&mut file)?;
+    let end = || {
+        file.into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_data()?;
         std::fs::rename(&beside, path)?;
         sync_folder(path.parent().unwrap_or(Path::new(".")))
     };
-    write().map_err(Error::io("could not write", path))
+    end().map_err(Error::io("could not write", path))
 }
 
 /// Makes creations and renames in a folder durable.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::append::{each_line, replace};
+use crate::append::{each_line, rewrite_lines};
 use crate::error::Error;
 use crate::row::RowId;
 
@@ -31,16 +31,14 @@ pub(crate) fn settle(dir: &Path, is_finished: impl Fn(RowId) -> bool) -> Result<
     if last.len() as u64 == lines {
         return Ok(());
     }
-    let mut kept = Vec::new();
-    each_line(&path, |number, _, line| {
+    rewrite_lines(&path, &path, |number, line, out| {
         let head: Head = serde_json::from_str(line).map_err(|error| error.to_string())?;
         if last.get(&head.id) == Some(&number) {
-            kept.extend_from_slice(line.as_bytes());
-            kept.push(b'\n');
+            out.extend_from_slice(line.as_bytes());
+            out.push(b'\n');
         }
         Ok(())
-    })?;
-    replace(&path, &kept)
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::append::sync_folder;
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
-use crate::place::{Target, is_run};
+use crate::place::{Target, has_answers, is_run};
 
 /// A run folder that this process alone works on, for as long as the value lives.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl RunFolder {
         match target {
             Target::Folder(dir) | Target::ForkOf { dir, .. } => RunFolder::at(dir.clone()),
             Target::Stamped(experiment) => RunFolder::stamped(experiment),
-            Target::Fresh(dir) if is_run(dir) => RunFolder::instead_of(dir),
+            Target::Fresh(dir) if is_run(dir) || has_answers(dir) => RunFolder::instead_of(dir),
             Target::Fresh(dir) => RunFolder::at(dir.clone()),
         }
     }
@@ -41,6 +41,7 @@ impl RunFolder {
     }
 
     fn locked(dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
+        refuse_irregular_files(&dir)?;
         let lock = Arc::new(Lock::take(&dir)?);
         Ok(RunFolder {
             dir,
@@ -53,6 +54,7 @@ impl RunFolder {
     /// A folder beside an old run. The old one keeps its place until the rows are known to be right: whoever
     /// mistypes a file name must not find an empty run afterwards.
     fn instead_of(old: &Path) -> Result<RunFolder, Error> {
+        refuse_irregular_files(old)?;
         let lock = Lock::take(old)?;
         let name = old.file_name().unwrap_or_default().to_string_lossy();
         let mut folder = RunFolder::first_free(&old.with_file_name(format!(".{name}.new")))?;
@@ -127,6 +129,27 @@ impl RunFolder {
     }
 }
 
+/// A pipe or a link under the name of one of the run's own files would hang the run, or write elsewhere.
+fn refuse_irregular_files(dir: &Path) -> Result<(), Error> {
+    let names = [
+        "run.json",
+        "run.lock",
+        "journal.jsonl",
+        "result.jsonl",
+        "failures.jsonl",
+        ".input.jsonl",
+    ];
+    for path in names.map(|name| dir.join(name)) {
+        if std::fs::symlink_metadata(&path).is_ok_and(|facts| !facts.is_file()) {
+            return Err(Error::usage(format!(
+                "{} is not a regular file; move it away",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// `<dir>-<its start>`, so that nothing is ever deleted.
 fn move_aside(dir: &Path) -> Result<(), Error> {
     let start =
@@ -183,7 +206,7 @@ fn make_folders(dir: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::place::{Place, Resume, Start, has_answers};
+    use crate::place::{Place, Resume, Start};
     use serde_json::{Map, Value};
 
     fn place(dir: &Path, need_time_stamp: bool) -> Place {

@@ -67,7 +67,11 @@ impl<R: BufRead> Lines<R> {
             };
             self.number += 1;
             if self.number == 1 {
-                if self.buffer.starts_with(b"\xff\xfe") || self.buffer.starts_with(b"\xfe\xff") {
+                // Without its mark, every other byte of what JSON begins with gives it away.
+                let marked = [b"\xff\xfe", b"\xfe\xff"]
+                    .iter()
+                    .any(|mark| self.buffer.starts_with(*mark));
+                if marked || matches!(self.buffer[..], [0, _, ..] | [_, 0, ..]) {
                     return Err(LinesError::Utf16);
                 }
                 if self.buffer.starts_with(b"\xef\xbb\xbf") {
@@ -190,7 +194,9 @@ mod tests {
 
     #[test]
     fn utf_16_is_named_and_bad_bytes_get_their_column() {
-        assert_eq!(read(b"\xff\xfe{\0", 100), ["utf-16"]);
+        for text in [&b"\xff\xfe{\0"[..], b"\xfe\xff\0{", b"{\0}\0", b"\0{\0}"] {
+            assert_eq!(read(text, 100), ["utf-16"]);
+        }
         assert_eq!(
             read(b"{}\n{\"a\xff\"}\n{}", 100),
             ["1:{}", "2: no text at 4", "3:{}"]

@@ -133,6 +133,12 @@ impl Manifest {
     /// with another format wrote ([`ErrorKind::Usage`]).
     pub fn read(dir: &Path) -> Result<Option<Manifest>, Error> {
         let path = dir.join("run.json");
+        if std::fs::symlink_metadata(&path).is_ok_and(|facts| !facts.is_file()) {
+            return Err(Error::usage(format!(
+                "{} is not a regular file; move it away",
+                path.display()
+            )));
+        }
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

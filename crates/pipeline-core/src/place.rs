@@ -177,6 +177,11 @@ impl Place {
         }
         if let Some(name) = &start.fork {
             Place::check_name(name)?;
+            if *name == self.experiment_name {
+                return Err(Error::usage(format!(
+                    "a fork of `{name}` cannot have the same name: the run that it comes from stays as it is"
+                )));
+            }
             let dir = self.output_dir.join(name);
             if is_run(&dir) {
                 return Ok(Target::Folder(dir));
@@ -215,7 +220,7 @@ impl Place {
 }
 
 pub(crate) fn is_run(dir: &Path) -> bool {
-    dir.join("run.json").exists() || dir.join("journal.jsonl").exists()
+    dir.join("run.json").is_file()
 }
 
 pub(crate) fn has_answers(dir: &Path) -> bool {

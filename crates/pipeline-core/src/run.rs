@@ -317,11 +317,18 @@ impl Job {
     fn manifest(&self) -> Result<(Manifest, bool), Error> {
         let dir = self.dir.as_path();
         let Some(mut manifest) = Manifest::read(dir)? else {
+            if has_answers(dir) {
+                return Err(Error::usage(format!(
+                    "{} holds answers but no run.json, so nobody knows which model and prompts they are of; \
+                     put run.json back, or begin a new run (the folder is then moved aside)",
+                    dir.display()
+                )));
+            }
             let mut manifest = Manifest::new(self.dataset.clone(), self.settings.clone());
             if let Target::ForkOf { source, .. } = &self.target {
                 manifest.forked_from = Some(source.clone());
             }
-            return Ok((manifest, has_answers(dir)));
+            return Ok((manifest, false));
         };
         let changes = manifest.changes(&self.dataset);
         if !changes.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -146,7 +147,13 @@ pub(crate) fn spool_stdin(name: String, dir: &Path) -> Result<Lasting, Error> {
     let path = dir.join(".input.jsonl");
     let beside = dir.join(".input.jsonl.new");
     let copy = || -> io::Result<()> {
-        let mut file = File::create(&beside)?;
+        let mut options = File::options();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         io::copy(&mut io::stdin().lock(), &mut file)?;
         file.sync_data()?;
         std::fs::rename(&beside, &path)

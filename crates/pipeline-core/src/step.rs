@@ -203,7 +203,9 @@ impl Workflow {
             cx.step = step.name();
             match step.run(row, draft, cx).await {
                 Ok(()) => at += 1,
-                Err(StepError::Again { .. }) if again > 0 && at > 0 => {
+                // What is paid for already costs nothing to try: it leaves the re-asks to the answers to come.
+                Err(StepError::Again { .. }) if at > 0 && cx.has_replays() => at -= 1,
+                Err(StepError::Again { .. }) if at > 0 && again > 0 => {
                     again -= 1;
                     at -= 1;
                 }
@@ -248,6 +250,11 @@ impl StepContext<'_> {
     /// Which row.
     pub fn row(&self) -> RowId {
         self.row
+    }
+
+    fn has_replays(&self) -> bool {
+        let replays = self.replays.lock();
+        !replays.unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Hands a paid answer to the journal, under the name of the step that is at work; resolves, with its

@@ -226,3 +226,29 @@ fn an_extractor_that_cannot_work_is_refused_before_anything_is_asked() {
         );
     }
 }
+
+#[test]
+fn faults_of_settings_prompts_and_extractor_are_told_together_also_offline() {
+    let home = Home::new();
+    let error = home
+        .builder()
+        .offline()
+        .temperature(0.5)
+        .set("model.extra", json!({"temperature": 1, "stream": true}))
+        .user_prompt("{{#if}}")
+        .set("run.extract", "regex:(")
+        .experiment_name("../x")
+        .build()
+        .err()
+        .unwrap()
+        .to_string();
+    for part in [
+        "`temperature`, which is also set",
+        "`stream`",
+        "user prompt",
+        "regex:(",
+        "../x",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}

@@ -210,6 +210,29 @@ async fn equal_rows_are_known_to_be_there_before_the_first_request() {
     assert!(text.contains("\"equal_rows\": true"));
 }
 
+#[tokio::test]
+async fn answers_of_which_nobody_knows_what_they_are_of_are_left_alone() {
+    let bench = Bench::new();
+    bench.make(&rows(0..3)).await.unwrap();
+    std::fs::remove_file(bench.path().join("run.json")).unwrap();
+    bench.asked();
+    let error = bench.make(&rows(0..4)).await.unwrap_err();
+    assert!(
+        error.to_string().contains("holds answers but no run.json"),
+        "{error}"
+    );
+    assert_eq!(bench.asked(), 0);
+    let mut run = bench.run(Source::rows(rows(0..4)));
+    run.start.new = true;
+    run.execute().await.unwrap();
+    assert_eq!(bench.asked(), 4);
+    assert_eq!(
+        std::fs::read_dir(bench.dir.path()).unwrap().count(),
+        2,
+        "what was there is kept beside"
+    );
+}
+
 /// Files cut all over their last three lines, and at each byte about the ends of lines: whatever a kill
 /// leaves, the next run is whole.
 #[tokio::test]

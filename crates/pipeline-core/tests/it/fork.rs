@@ -89,3 +89,39 @@ async fn forking_from_nothing_is_refused() {
     );
     assert!(!bench.dir.path().join("copy").exists());
 }
+
+#[tokio::test]
+async fn all_answers_that_were_paid_for_are_tried_before_the_re_ask_is_spent() {
+    let bench = Bench::behaving(|_, attempt| {
+        Ok(format!(
+            "{} {attempt}",
+            if attempt == 3 { "good" } else { "bad" }
+        ))
+    });
+    let command = |word| {
+        let mut run = bench.run(Source::rows(rows(0..1)));
+        run.workflow = run.workflow.again_at_most(2).then(Extract(word));
+        run
+    };
+    assert_eq!(command("good").execute().await.unwrap().requests, 3);
+    bench.asked();
+    let mut run = bench.run(Source::rows(rows(0..1)));
+    run.start.fork = Some("copy".into());
+    run.dataset.insert("extract".into(), Value::from("another"));
+    run.workflow = run.workflow.again_at_most(0).then(Extract("go"));
+    let report = run.execute().await.unwrap();
+    assert_eq!((bench.asked(), report.counts.ok), (0, 1));
+}
+
+#[tokio::test]
+async fn a_fork_under_the_run_s_own_name_is_refused() {
+    let bench = Bench::new();
+    bench.make(&rows(0..6)).await.unwrap();
+    let mut run = forked(&bench, None);
+    run.start.fork = Some("demo".into());
+    let error = run.execute().await.unwrap_err();
+    assert!(
+        error.to_string().contains("cannot have the same name"),
+        "{error}"
+    );
+}

@@ -126,3 +126,18 @@ async fn a_folder_where_nothing_can_be_written_is_found_before_the_first_request
     );
     assert_eq!(bench.asked(), 0);
 }
+
+#[tokio::test]
+async fn a_file_of_the_run_that_is_no_file_is_refused_and_does_not_hang() {
+    for name in ["run.json", "run.lock", "failures.jsonl", ".input.jsonl"] {
+        let bench = Bench::new();
+        std::fs::create_dir_all(bench.path()).unwrap();
+        std::os::unix::net::UnixListener::bind(bench.path().join(name)).unwrap();
+        let error = bench.make(&rows(0..3)).await.unwrap_err();
+        assert!(
+            error.to_string().contains("is not a regular file"),
+            "{name}: {error}"
+        );
+        assert_eq!(bench.asked(), 0);
+    }
+}
