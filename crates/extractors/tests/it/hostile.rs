@@ -4,10 +4,6 @@ use data_generation_extractors::{Extract, is_empty, json, parse, regex, tag};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
-use std::time::{Duration, Instant};
-
-/// Far above what linear code needs for the texts below in a debug build, far below what quadratic needs.
-const SOON: Duration = Duration::from_secs(40);
 
 fn pieces(pieces: Vec<&'static str>, count: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(select(pieces), 0..count).prop_map(|pieces| pieces.concat())
@@ -94,10 +90,10 @@ proptest! {
     }
 }
 
+/// Long enough that a search which looks again from every place would not come to its end.
 #[test]
-fn hostile_answers_take_time_in_proportion_to_their_length() {
+fn hostile_answers_of_any_length_come_to_their_end() {
     let count = 100_000;
-    let start = Instant::now();
     for part in [
         "<draft",
         "<draft>",
@@ -131,5 +127,4 @@ fn hostile_answers_take_time_in_proportion_to_their_length() {
         .map(|length| "`".repeat(length) + "a\n")
         .collect();
     obeys(&json(), &nested, "x");
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
