@@ -1,6 +1,5 @@
 //! YAML as people write it, and as nobody should.
 
-
 use data_generation_config::FaultKind;
 use insta::assert_snapshot;
 
