@@ -15,10 +15,9 @@ use crate::row::RowId;
 /// An answer that was paid for, as a step hands it to the journal: [`StepContext::journal`](crate::StepContext::journal).
 #[derive(Debug, Clone, Copy)]
 pub struct PaidAnswer<'a> {
-    /// Which call it answers: what [`call_key`] gives, or another text without quotes, backslashes and
-    /// control characters.
+    /// Which call it answers: what [`call_key`] gives, or another text.
     pub key: &'a str,
-    /// The number of the request among those that this command sent for its row, from 1.
+    /// The number of the request among those that were sent for its row, from 1.
     pub attempt: u32,
     /// The HTTP status.
     pub status: u16,

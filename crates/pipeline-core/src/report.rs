@@ -35,7 +35,7 @@ pub struct Report {
     pub not_in_input: u64,
     /// Requests that left in this command, those without an answer included.
     pub requests: u64,
-    /// Of these, the ones beyond a row's first in this command.
+    /// Of these, the ones beyond a row's first; answers that an earlier command paid for count as requests.
     pub retries: u64,
     /// Prompt tokens of everything that was paid for in this command, as far as steps told them.
     pub prompt_tokens: u64,

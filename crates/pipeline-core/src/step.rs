@@ -69,8 +69,7 @@ use crate::stop::StopKind;
 ///
 /// All rows share one task, so a step must not block it. A panic fails the row (class `panic`) and no other.
 pub trait Step: Send + Sync {
-    /// Its name: part of the journal and of a call's key, so it stays. Without quotes, backslashes and
-    /// control characters.
+    /// Its name: part of the journal and of a call's key, so it stays.
     fn name(&self) -> &str;
 
     /// Takes the row one step further. When nothing new may be started the future is still polled to its
