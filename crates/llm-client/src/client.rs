@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::Plain;
 use crate::gate::Gate;
 use crate::limit::Limiter;
+use crate::outage::Outage;
 use crate::question::Question;
 use crate::retry::Schedule;
 use crate::{Call, ClientOptions, Error, Model, Reply, Request};
@@ -37,6 +38,7 @@ pub struct Client {
     pub(crate) schedule: Schedule,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) gate: Gate,
+    pub(crate) outage: Outage,
     /// Cancelled after the first error that concerns every question.
     pub(crate) halted: CancellationToken,
     /// Whether the endpoint ever gave a good answer.
@@ -51,6 +53,7 @@ impl Client {
             schedule: Schedule::new(&options.retry, fastrand::Rng::new()),
             limiter: options.rate_limit.map(Limiter::per_minute),
             gate: Gate::new(options.concurrency),
+            outage: Outage::default(),
             halted: CancellationToken::new(),
             succeeded: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),

@@ -39,6 +39,7 @@ mod model;
 mod offline;
 mod openai;
 mod options;
+mod outage;
 mod question;
 mod reply;
 mod retry;

@@ -13,6 +13,9 @@ pub struct ClientOptions {
     pub rate_limit: Option<NonZeroU32>,
     /// When and how often a request is sent again.
     pub retry: RetryOptions,
+    /// How long an endpoint that has answered before is waited for when nobody is there any more (15
+    /// minutes); then the run ends with "come back later".
+    pub max_outage: Duration,
     /// What becomes of an inline think block.
     pub reasoning: ReasoningPolicy,
 }
@@ -24,6 +27,7 @@ impl Default for ClientOptions {
             concurrency: NonZeroUsize::MIN.saturating_add(4),
             rate_limit: None,
             retry: RetryOptions::default(),
+            max_outage: Duration::from_secs(900),
             reasoning: ReasoningPolicy::default(),
         }
     }

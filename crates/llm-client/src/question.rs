@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::gate::{Slot, Stopped, Wait};
+use crate::outage::Sign;
 use crate::reply::estimate_tokens;
 use crate::retry::Spent;
 use crate::{
@@ -11,17 +12,10 @@ use crate::{
     TransportError, Usage, Verdict, WaitReason, classify,
 };
 
-/// Faults of the way to the endpoint. Three of them for one row, and never an answer: nobody is there.
-const UNREACHABLE: [&str; 8] = [
-    "connect",
-    "connect_timeout",
-    "idle_timeout",
-    "total_timeout",
-    "bad_gateway",
-    "unavailable",
-    "gateway_timeout",
-    "gateway_error",
-];
+/// Requests of one row that find nobody, where nobody ever answered: then the address is wrong.
+const NOBODY_THERE: u32 = 3;
+/// While the endpoint is away, the wait before the next probe grows no further than after so many.
+const PROBES: u32 = 4;
 
 /// One question on its way: back-off, then a slot, then a permit, then the request; and again.
 ///
@@ -36,6 +30,14 @@ pub(crate) struct Question<'a> {
     attempt: u32,
     /// Whether the last request was the probe after an error that would stop the run.
     probed: bool,
+    /// Its number among those that share the endpoint.
+    number: u64,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.client.outage.left();
+    }
 }
 
 /// What becomes of a question after an outcome.
@@ -64,6 +66,7 @@ impl<'a> Question<'a> {
             spent: Spent::default(),
             attempt: 0,
             probed: false,
+            number: client.outage.joined(),
         }
     }
 
@@ -220,7 +223,7 @@ impl<'a> Question<'a> {
         match verdict {
             Verdict::Usable(reply) => {
                 self.client.succeeded.store(true, Ordering::Relaxed);
-                slot.good();
+                self.good(&mut slot);
                 Next::Settled(Ok(reply))
             }
             Verdict::FailRow {
@@ -231,7 +234,7 @@ impl<'a> Question<'a> {
                 if outcome.is_ok_and(|answer| answer.is_paid()) {
                     self.client.succeeded.store(true, Ordering::Relaxed);
                 }
-                slot.good();
+                self.good(&mut slot);
                 self.warn_of_unknown(class, &message);
                 Next::Settled(Err(self.row(class, message, text)))
             }
@@ -242,9 +245,15 @@ impl<'a> Question<'a> {
                 hint,
             } => {
                 if budget == Budget::Empty {
-                    slot.good();
+                    self.good(&mut slot);
                 }
                 self.warn_of_unknown(class, &message);
+                if self.client.has_succeeded()
+                    && let Some(sign) = Sign::of(class, &outcome)
+                    && let Some(since) = self.met(sign)
+                {
+                    return self.wait_for_endpoint(class, message, hint, slot, since);
+                }
                 self.repeat(class, message, budget, hint)
             }
             Verdict::Pause {
@@ -265,6 +274,47 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// The endpoint works.
+    fn good(&self, slot: &mut Slot<'_>) {
+        slot.good();
+        if let Some(away) = self.client.outage.over() {
+            tracing::info!(?away, "the endpoint is back");
+        }
+    }
+
+    /// Since when the endpoint is away for everybody, where this fault shows that it is.
+    fn met(&self, sign: Sign) -> Option<Instant> {
+        let last = self.spent.is_last(&self.client.options.retry);
+        self.client.outage.met(self.number, sign, last)
+    }
+
+    /// Nobody is there, but somebody was: all wait, one probes now and then, and no attempt is counted.
+    fn wait_for_endpoint(
+        &mut self,
+        class: &'static str,
+        message: String,
+        hint: Option<Duration>,
+        slot: Slot<'a>,
+        since: Instant,
+    ) -> Next<'a> {
+        let at_most = self.client.options.max_outage;
+        if since.elapsed() >= at_most {
+            let message = format!(
+                "the endpoint has been away for {}: {message}",
+                in_words(since.elapsed())
+            );
+            tracing::info!(class, message, "no longer waited for");
+            self.client.halt();
+            let wait = None;
+            return Next::Settled(Err(self.error(ErrorKind::Later { message, wait })));
+        }
+        let reason = format!(
+            "the endpoint is away, it is waited for up to {}: {message}",
+            in_words(at_most)
+        );
+        self.put_off(class, reason, hint, slot, PROBES)
+    }
+
     fn repeat(
         &mut self,
         class: &'static str,
@@ -274,8 +324,8 @@ impl<'a> Question<'a> {
     ) -> Next<'a> {
         let options = &self.client.options.retry;
         let never = !self.client.has_succeeded();
-        self.spent.unreachable += u32::from(UNREACHABLE.contains(&class));
-        if never && self.spent.unreachable >= 3 {
+        self.spent.unreachable += u32::from(Sign::is_nobody_there(class));
+        if never && self.spent.unreachable >= NOBODY_THERE {
             return self.halt(
                 "endpoint_down",
                 message,
@@ -314,10 +364,22 @@ impl<'a> Question<'a> {
         class: &'static str,
         message: String,
         hint: Option<Duration>,
+        slot: Slot<'a>,
+    ) -> Next<'a> {
+        self.put_off(class, message, hint, slot, u32::MAX)
+    }
+
+    /// Closes the gate for all; the wait grows with each pause in a row, up to the one of that number.
+    fn put_off(
+        &mut self,
+        class: &'static str,
+        message: String,
+        hint: Option<Duration>,
         mut slot: Slot<'a>,
+        longest: u32,
     ) -> Next<'a> {
         let (wait, closed) = slot.pause(&message, hint.is_some(), |nth| {
-            self.client.schedule.wait(nth, hint)
+            self.client.schedule.wait(nth.min(longest), hint)
         });
         drop(slot);
         if self.spent.too_old_after(wait, &self.client.options.retry) {
@@ -335,7 +397,7 @@ impl<'a> Question<'a> {
                 wait,
             };
         }
-        tracing::info!(class, message, ?wait, "the endpoint asks for a pause");
+        tracing::info!(class, message, ?wait, "everybody waits");
         self.call.event(&Event::Paused {
             class,
             message,
@@ -451,6 +513,14 @@ impl<'a> Question<'a> {
 
     fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, self.attempt)
+    }
+}
+
+/// As people say it.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
     }
 }
 

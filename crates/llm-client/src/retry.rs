@@ -53,7 +53,7 @@ pub(crate) struct Spent {
     unusable: u32,
     empty: u32,
     repeats: u32,
-    /// Failures of the way to the endpoint: refused, timed out, gateway.
+    /// Failures of the way to the endpoint: refused, gateway.
     pub(crate) unreachable: u32,
 }
 
@@ -81,6 +81,11 @@ impl Spent {
         }
         self.repeats += 1;
         (more && self.attempts < options.max_attempts).then_some(self.repeats)
+    }
+
+    /// Whether the next fault of server or network would be the last.
+    pub(crate) fn is_last(&self, options: &RetryOptions) -> bool {
+        self.attempts + 1 >= options.max_attempts
     }
 
     /// Whether the row would be too old after this wait.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fault::{Always, Every, Fault, Play, fail, retry, unreachable};
+use crate::fault::{Always, Every, Fault, Play, fail, retry};
 
 const CLOSED: &str = "connection_closed";
 const BROKEN_OFF: &str = "answer_broken_off";
@@ -57,12 +57,12 @@ pub(super) const FAULTS: &[Fault] = &[
         Play::LongHeader(2 << 20),
     )
     .says("127.0.0.1"),
-    unreachable("silent", "idle_timeout", "the request is accepted, and not a byte comes", Play::Silent)
+    retry("silent", "idle_timeout", "the request is accepted, and not a byte comes", Play::Silent)
         .seen_in("openai-python #3269")
         .says("sent nothing for"),
-    unreachable("stalled", "idle_timeout", "half of the body comes, then not a byte more", Play::Stall(40))
+    retry("stalled", "idle_timeout", "half of the body comes, then not a byte more", Play::Stall(40))
         .says("sent nothing for"),
-    unreachable(
+    retry(
         "drip",
         "total_timeout",
         "one byte every five seconds: only the total deadline ends it",

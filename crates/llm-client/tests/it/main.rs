@@ -8,6 +8,8 @@ mod client;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod scripted;

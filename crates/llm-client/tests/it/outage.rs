@@ -1,0 +1,204 @@
+//! An endpoint that goes away in the middle of a run, and comes back or does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_generation_llm_client::{
+    Answer, Client, ClientOptions, Error, ErrorKind, Event, Reply, Request, TransportError,
+    TransportKind,
+};
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use crate::scripted::{Outcome, Scripted, Watched, at_once, client, row, status};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn refused() -> Outcome {
+    Err(TransportError::new(
+        TransportKind::Connect,
+        "tcp connect error: Connection refused",
+    ))
+}
+
+/// Good answers, but for a stretch of time.
+fn away(
+    from: Duration,
+    to: Duration,
+    what: impl Fn() -> Outcome + Send + Sync + 'static,
+) -> Arc<Scripted> {
+    let start = Instant::now();
+    Scripted::slow(SECOND, move |_, _| {
+        match (from..to).contains(&start.elapsed()) {
+            true => what(),
+            false => Ok(Answer::text("good")),
+        }
+    })
+}
+
+/// As many at work as there are places, as a run does it.
+async fn ask_all(client: &Client, rows: usize, places: usize) -> Vec<Result<Reply, Error>> {
+    let requests: Vec<Request> = (0..rows).map(row).collect();
+    futures::stream::iter(requests.iter().map(|request| client.ask(request)))
+        .buffer_unordered(places)
+        .collect()
+        .await
+}
+
+fn all_are_good(results: &[Result<Reply, Error>]) {
+    let lost: Vec<&Error> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_restarted_for_three_minutes_costs_no_row() {
+    let connection_closed = || {
+        Err(TransportError::new(
+            TransportKind::Closed,
+            "connection reset by peer",
+        ))
+    };
+    type How = fn() -> Outcome;
+    let hows: [(How, usize); 5] = [
+        (refused, 1),
+        (refused, 8),
+        (|| status(502, "<html>"), 8),
+        (|| status(503, ""), 3),
+        (connection_closed, 8),
+    ];
+    for (how, places) in hows {
+        let model = away(5 * SECOND, 185 * SECOND, how);
+        let results = ask_all(&client(&model, at_once(places)), 40, places).await;
+        all_are_good(&results);
+        assert_eq!(results.len(), 40);
+        // It is noticed soon that the endpoint is back, and few asked meanwhile.
+        let times = model.times();
+        let since_start = times.iter().map(|time| *time - times[0]);
+        let back = since_start.filter(|time| *time >= 184 * SECOND).min();
+        assert!(back.unwrap() < 195 * SECOND, "{back:?}");
+        let asked = model.hits() - 40;
+        assert!(asked < 100, "{asked} requests came to nothing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_alone_probes_while_the_endpoint_is_away_and_everybody_hears_why() {
+    let model = away(5 * SECOND, 125 * SECOND, refused);
+    let client = client(&model, at_once(6));
+    let calls: Vec<Watched> = (0..60).map(|_| Watched::default()).collect();
+    let requests: Vec<Request> = (0..60).map(row).collect();
+    let asked = requests
+        .iter()
+        .zip(&calls)
+        .map(|(request, call)| client.ask_for(request, call));
+    let results: Vec<_> = futures::stream::iter(asked)
+        .buffer_unordered(6)
+        .collect()
+        .await;
+    all_are_good(&results);
+    let times = model.times();
+    let during: Vec<Instant> = times
+        .iter()
+        .copied()
+        .filter(|time| (30 * SECOND..124 * SECOND).contains(&(*time - times[0])))
+        .collect();
+    assert!(during.len() > 8, "{} probes", during.len());
+    for pair in during.windows(2) {
+        assert!(
+            pair[1] - pair[0] >= SECOND,
+            "two probes within a second, though each takes one"
+        );
+    }
+    let events: Vec<Event> = calls
+        .iter()
+        .flat_map(|call| call.events.lock().unwrap().clone())
+        .collect();
+    let told = events.iter().find_map(|event| match event {
+        Event::Paused { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    insta::assert_snapshot!(told.unwrap(), @"the endpoint is away, it is waited for up to 15 min: tcp connect error: Connection refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_does_not_come_back_ends_the_run_until_later() {
+    let model = away(5 * SECOND, 90_000 * SECOND, refused);
+    let start = Instant::now();
+    let client = client(&model, at_once(4));
+    let results = ask_all(&client, 40, 4).await;
+    let minutes = start.elapsed().as_secs() / 60;
+    assert_eq!(minutes, 15);
+    let later: Vec<&Error> = results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .filter(|error| matches!(error.kind(), ErrorKind::Later { .. }))
+        .collect();
+    insta::assert_snapshot!(later[0], @"the endpoint has been away for 15 min: tcp connect error: Connection refused");
+    let lost = results.iter().filter_map(|result| result.as_ref().err());
+    for error in lost {
+        let pending = matches!(error.kind(), ErrorKind::Later { .. } | ErrorKind::Stopped);
+        assert!(pending, "a row was lost: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_it_is_waited_for_is_a_setting() {
+    let model = away(5 * SECOND, 90_000 * SECOND, refused);
+    let start = Instant::now();
+    let options = ClientOptions {
+        max_outage: 60 * SECOND,
+        ..at_once(4)
+    };
+    let results = ask_all(&client(&model, options), 40, 4).await;
+    assert!(results.iter().any(
+        |result| matches!(result, Err(error) if matches!(error.kind(), ErrorKind::Later { .. }))
+    ));
+    assert!((60..80).contains(&start.elapsed().as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_turns_one_row_away_is_no_outage() {
+    for places in [1, 4] {
+        let model = Scripted::new(|_, request| match request.user.as_str() {
+            "row 7" => status(502, ""),
+            _ => Ok(Answer::text("good")),
+        });
+        let results = ask_all(&client(&model, at_once(places)), 20, places).await;
+        let lost: Vec<&Error> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+        assert_eq!(lost.len(), 1);
+        assert_eq!((lost[0].class(), lost[0].attempts()), ("bad_gateway", 6));
+        assert_eq!(model.hits(), 25);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn gateways_that_waited_for_long_say_nothing_about_the_endpoint() {
+    // Answers that take longer than the gateway allows: three of them must not stop a run of short ones.
+    let model = Scripted::slow(10 * SECOND, |_, request| match request.user.as_str() {
+        "row 7" | "row 8" | "row 9" | "row 10" => {
+            let mut answer = Answer::from_body(504, "upstream request timeout");
+            answer.latency = 60 * SECOND;
+            Ok(answer)
+        }
+        _ => Ok(Answer::text("good")),
+    });
+    let results = ask_all(&client(&model, at_once(4)), 11, 4).await;
+    let lost: Vec<&Error> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+    assert_eq!(lost.len(), 4);
+    assert!(lost.iter().all(|error| error.class() == "gateway_timeout"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_while_the_endpoint_is_away_ends_the_wait_at_once() {
+    let model = away(5 * SECOND, 90_000 * SECOND, refused);
+    let client = client(&model, at_once(2));
+    assert!(client.ask(&row(0)).await.is_ok());
+    tokio::time::sleep(6 * SECOND).await;
+    let call = Watched::default();
+    let request = row(1);
+    let (result, ()) = tokio::join!(client.ask_for(&request, &call), async {
+        tokio::time::sleep(100 * SECOND).await;
+        call.stopping.cancel();
+    });
+    assert!(matches!(result.unwrap_err().kind(), ErrorKind::Stopped));
+}
