@@ -53,6 +53,9 @@ pub struct DataGenerationPipeline {
     environment: Environment,
 }
 
+/// Failures that say something about one answer of the model, and nothing about the endpoint.
+const OF_ONE_ANSWER: [&str; 3] = ["content_filter", "refusal", "extraction_miss"];
+
 /// The messages that a row becomes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -258,6 +261,8 @@ impl DataGenerationPipeline {
             bytes_in_flight: run.bytes_in_flight,
             sync_every: run.sync_every(),
             skip_invalid: run.skip_invalid,
+            stop_on_failures: run.stop_on_failures,
+            of_one_answer: OF_ONE_ANSWER.map(str::to_owned).to_vec(),
             ..RunOptions::default()
         }
     }
@@ -359,6 +364,7 @@ impl DataGenerationPipeline {
                 self.settings.model.rate_limit
             },
             retry: run.retry.clone(),
+            max_outage: Duration::from_secs(run.outage_s),
             reasoning: run.reasoning,
         };
         let ask = Ask {

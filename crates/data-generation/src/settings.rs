@@ -213,6 +213,10 @@ pub struct RunSettings {
     pub sync_ms: u64,
     /// Seconds that SIGTERM leaves to the answers under way.
     pub drain_s: u64,
+    /// Seconds: how long an endpoint that has answered before is waited for when nobody is there any more.
+    pub outage_s: u64,
+    /// The run stops when the first so many rows all fail alike, or half of the last hundred; null: never.
+    pub stop_on_failures: Option<NonZeroU32>,
     /// Bytes; no further row is taken up while those at work hold as many.
     pub bytes_in_flight: u64,
     /// When and how often a request is sent again.
@@ -222,6 +226,7 @@ pub struct RunSettings {
 impl Default for RunSettings {
     fn default() -> Self {
         let options = data_generation_pipeline_core::RunOptions::default();
+        let llm = data_generation_llm_client::ClientOptions::default();
         RunSettings {
             concurrency_limit: options.concurrency,
             extract: "none".to_owned(),
@@ -230,6 +235,8 @@ impl Default for RunSettings {
             skip_invalid: false,
             sync_ms: 200,
             drain_s: 30,
+            outage_s: llm.max_outage.as_secs(),
+            stop_on_failures: options.stop_on_failures,
             bytes_in_flight: options.bytes_in_flight,
             retry: RetryOptions::default(),
         }

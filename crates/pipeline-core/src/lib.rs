@@ -35,6 +35,7 @@
 
 mod append;
 mod before;
+mod breaker;
 mod check;
 mod content;
 mod error;

@@ -1,7 +1,7 @@
 //! One command's work on a run folder, from the first look to the last line.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use crate::breaker::Breaker;
 use crate::check::Check;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
@@ -44,6 +45,12 @@ pub struct RunOptions {
     pub sync_every: Duration,
     /// Rows that do not fit fail alone, class `invalid_row`, where else nothing would be sent (no).
     pub skip_invalid: bool,
+    /// The run stops when the first so many rows all fail alike, or half of the last hundred: same class, same
+    /// message but for numbers (20). Rows that failed in an earlier command, or that cannot be asked at all, do
+    /// not count. `None`: it goes on to the end of the input.
+    pub stop_on_failures: Option<NonZeroU32>,
+    /// Classes of failures that are about one answer (none): of these, only the first rows count.
+    pub of_one_answer: Vec<String>,
     /// The input may have none of the rows that the folder has finished (no).
     pub add: bool,
 }
@@ -57,6 +64,8 @@ impl Default for RunOptions {
             bytes_in_flight: 256 * 1024 * 1024,
             sync_every: Duration::from_millis(200),
             skip_invalid: false,
+            stop_on_failures: NonZeroU32::new(20),
+            of_one_answer: Vec::new(),
             add: false,
         }
     }
@@ -250,7 +259,11 @@ impl Job {
             sync_every,
             folder.lock(),
         );
-        let shared = Shared::new(handle, self.observers.clone(), self.stop.clone());
+        let breaker = self
+            .options
+            .stop_on_failures
+            .map(|first| Breaker::new(first, self.options.of_one_answer.clone()));
+        let shared = Shared::new(handle, self.observers.clone(), self.stop.clone(), breaker);
         for message in repairs.iter().chain(&warnings) {
             shared.event(&Event::Warning { message });
         }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::breaker::Breaker;
 use crate::event::{Batch, Event, Observer};
+use crate::record::FailureReason;
 use crate::step::Aside;
 use crate::stop::{StopHandle, StopKind};
 use crate::writer::WriterHandle;
@@ -20,6 +22,7 @@ pub(crate) struct Shared {
     observers: Vec<Arc<dyn Observer>>,
     /// Rows that wait and have left their place to others.
     aside: Arc<AtomicU32>,
+    breaker: Option<Mutex<Breaker>>,
     /// Told when one more stepped aside.
     pub(crate) place_free: Notify,
 }
@@ -29,6 +32,7 @@ impl Shared {
         writer: WriterHandle,
         observers: Vec<Arc<dyn Observer>>,
         stop: StopHandle,
+        breaker: Option<Breaker>,
     ) -> Shared {
         Shared {
             writer,
@@ -36,6 +40,7 @@ impl Shared {
             stop,
             observers,
             aside: Arc::new(AtomicU32::new(0)),
+            breaker: breaker.map(Mutex::new),
             place_free: Notify::new(),
         }
     }
@@ -67,6 +72,22 @@ impl Shared {
 
     pub(crate) fn rows_aside(&self) -> usize {
         self.aside.load(Ordering::Relaxed) as usize
+    }
+
+    /// A row was judged good, or failed of this.
+    pub(crate) fn judged(&self, failed: Option<&FailureReason>) {
+        let Some(breaker) = &self.breaker else {
+            return;
+        };
+        let mut breaker = breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            None => breaker.finished(),
+            Some(reason) => {
+                if let Some(why) = breaker.failed(reason) {
+                    self.stop.stop(StopKind::Refused, why);
+                }
+            }
+        }
     }
 
     /// A disk that refuses is no matter of one row.

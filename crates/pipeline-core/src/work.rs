@@ -201,7 +201,9 @@ impl<'a> Work<'a> {
             self.seen.skipped += 1;
             return None;
         }
-        let judged = self.before.failed.get(&id).cloned().unwrap_or_default();
+        let failed_before = self.before.failed.get(&id);
+        let is_news = failed_before.is_none();
+        let judged = failed_before.cloned().unwrap_or_default();
         let shared = self.shared;
         match row {
             Ok(row) => {
@@ -214,7 +216,10 @@ impl<'a> Work<'a> {
                     answers: Mutex::new(judged),
                     replays: Mutex::new(self.before.unjudged_of(id).collect()),
                 };
-                Some((bytes, work_on(shared, self.workflow, row, cx).boxed()))
+                Some((
+                    bytes,
+                    work_on(shared, self.workflow, row, cx, is_news).boxed(),
+                ))
             }
             Err((Fault { class, message }, input)) => {
                 let reason = FailureReason {
@@ -258,8 +263,15 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Takes one row through all steps and hands its line to the writer.
-async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepContext<'_>) -> Done {
+/// Takes one row through all steps and hands its line to the writer; a failure is news where the row did not fail
+/// before.
+async fn work_on(
+    shared: &Shared,
+    workflow: &Workflow,
+    row: Row,
+    mut cx: StepContext<'_>,
+    is_news: bool,
+) -> Done {
     let (id, index, bytes) = (row.id(), row.index(), row.json().len() as u64);
     shared.event(&Event::RowStarted { id, index });
     let mut draft = Draft::default();
@@ -279,7 +291,10 @@ async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepCon
     });
     let requests = cx.requests.load(Ordering::Relaxed);
     let end = match outcome {
-        Ok(()) => finish(shared, row, draft, requests).await,
+        Ok(()) => {
+            shared.judged(None);
+            finish(shared, row, draft, requests).await
+        }
         Err(
             StepError::Fail {
                 class,
@@ -305,7 +320,11 @@ async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepCon
                 attempts: requests,
                 timestamp: timestamp(SystemTime::now()),
             };
-            fail(shared, &failure).await
+            let end = fail(shared, &failure).await;
+            if is_news {
+                shared.judged(Some(&failure.error));
+            }
+            end
         }
         Err(StepError::Stopped) => End::Pending,
         Err(StepError::Stop { kind, message }) => {

@@ -459,3 +459,19 @@ fn a_redirect_is_never_followed() {
     );
     assert_eq!((server.hits(), other.hits()), (1, 0));
 }
+
+#[test]
+fn a_run_whose_rows_all_fail_alike_stops_and_says_how_to_go_on_all_the_same() {
+    let server = Server::start(|_| Answer::error(400, "invalid", "roles must alternate"));
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(100));
+    let out = folder.datagen(["run", "--concurrency", "1"]).exits(4);
+    assert_eq!(server.hits(), 20);
+    let stopped = out
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("  stopped:"));
+    assert_snapshot!(stopped.unwrap(), @"  stopped:  all of the first 20 rows failed alike: bad_request: status 400: roles must alternate; mend that and run again, which asks them anew, or set `run.stop_on_failures` to null to let such rows fail");
+    let on = ["run", "--set", "run.stop_on_failures=null"];
+    folder.datagen(on).exits(3);
+    assert_eq!(folder.lines(FAILURES).len(), 100);
+}

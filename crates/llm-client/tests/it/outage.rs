@@ -82,6 +82,15 @@ async fn an_endpoint_that_is_restarted_for_three_minutes_costs_no_row() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_given_up_before_it_is_known_whether_the_endpoint_is_away() {
+    let model = away(5 * SECOND, 60 * SECOND, refused);
+    let mut options = at_once(4);
+    options.retry.max_attempts = 2;
+    options.retry.base_delay_s = 0.01;
+    all_are_good(&ask_all(&client(&model, options), 40, 4).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_alone_probes_while_the_endpoint_is_away_and_everybody_hears_why() {
     let model = away(5 * SECOND, 125 * SECOND, refused);
     let client = client(&model, at_once(6));

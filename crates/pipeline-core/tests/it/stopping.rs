@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use data_generation_pipeline_core::{Source, StopHandle, StopKind};
+use std::num::NonZeroUsize;
+
+use data_generation_pipeline_core::{Source, StepError, StopHandle, StopKind};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::harness::{Bench, once_each, rows};
@@ -140,4 +143,71 @@ async fn a_file_of_the_run_that_is_no_file_is_refused_and_does_not_hang() {
         );
         assert_eq!(bench.asked(), 0);
     }
+}
+
+/// Rows with a negative number come through, others fail.
+fn failing() -> Bench {
+    Bench::behaving(|row, _| match row["n"].as_i64() {
+        Some(..0) => Ok("fine".into()),
+        n => Err(StepError::Fail {
+            class: "bad_request".into(),
+            message: format!("status 400, request {}", n.unwrap_or_default()),
+            response: None,
+        }),
+    })
+}
+
+#[tokio::test]
+async fn a_run_whose_rows_all_fail_alike_stops_early() {
+    let bench = failing();
+    let mut run = bench.run(Source::rows(rows(0..500)));
+    run.options.concurrency = NonZeroUsize::MIN;
+    let report = run.execute().await.unwrap();
+    let stopped = report.stopped.unwrap();
+    assert_eq!(stopped.kind, StopKind::Refused);
+    assert!(
+        stopped.message.starts_with("all of the first 20 rows"),
+        "{stopped}"
+    );
+    assert_eq!((report.counts.failed, report.counts.pending), (20, 480));
+    assert_eq!(bench.asked(), 20);
+}
+
+#[tokio::test]
+async fn a_run_that_goes_bad_on_the_way_stops_when_half_of_the_last_rows_failed_alike() {
+    let bench = failing();
+    let mut run = bench.run(Source::rows(rows(-200..500)));
+    run.options.concurrency = NonZeroUsize::MIN;
+    let report = run.execute().await.unwrap();
+    assert_eq!(report.stopped.unwrap().kind, StopKind::Refused);
+    assert_eq!((report.counts.ok, report.counts.failed), (200, 50));
+}
+
+#[tokio::test]
+async fn rows_that_failed_before_are_no_news() {
+    let bench = failing();
+    let mut run = bench.run(Source::rows(rows(0..60)));
+    run.options.stop_on_failures = None;
+    let report = run.execute().await.unwrap();
+    assert_eq!((report.stopped, report.counts.failed), (None, 60));
+    let report = bench.make(&rows(0..60)).await.unwrap();
+    assert_eq!((report.stopped, report.counts.failed), (None, 60));
+    assert_eq!(bench.asked(), 120);
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_asked_break_nothing() {
+    let bench = failing();
+    let long = (0..60).map(|n| json!({"n": 1, "long": format!("{n:0200}")}));
+    let lines: String = long
+        .chain(rows(-5..0))
+        .map(|row| format!("{row}\n"))
+        .collect();
+    let path = bench.dir.path().join("rows.jsonl");
+    std::fs::write(&path, lines).unwrap();
+    let mut run = bench.run(Source::jsonl(path));
+    run.options.max_row_bytes = 100;
+    let report = run.execute().await.unwrap();
+    assert_eq!(report.stopped, None);
+    assert_eq!((report.counts.ok, report.counts.failed), (5, 60));
 }
