@@ -8,7 +8,8 @@ use std::time::Duration;
 use data_generation_config::{Loaded, Origin, Origins, Secrets};
 use data_generation_extractors::{Extract, Tag, tag};
 use data_generation_llm_client::{
-    self as llm, Client, ClientOptions, ErrorKind, Model, OpenAi, OpenAiOptions, Timeouts,
+    self as llm, Client, ClientOptions, ErrorKind, LimitOptions, Model, OpenAi, OpenAiOptions,
+    Timeouts,
 };
 use data_generation_pipeline_core::{
     CheckedRows, Place, RunOptions, Setting, Source, Workflow, check_rows, first_rows, hash,
@@ -22,7 +23,7 @@ use crate::rows::IntoSource;
 use crate::run::RunBuilder;
 use crate::settings::{Provider, Settings};
 use crate::steps::{Ask, Take};
-use crate::{Builder, Error, credentials, offline};
+use crate::{Builder, Error, credentials, limits, offline};
 
 /// Rows and prompts in, a dataset out.
 ///
@@ -358,10 +359,9 @@ impl DataGenerationPipeline {
         let options = ClientOptions {
             concurrency,
             // Limits guard an endpoint; there is none.
-            rate_limit: if offline {
-                None
-            } else {
-                self.settings.model.rate_limit
+            limits: match offline {
+                true => LimitOptions::default(),
+                false => limits::options(&self.settings.model, &self.settings.limits),
             },
             retry: run.retry.clone(),
             max_outage: Duration::from_secs(run.outage_s),

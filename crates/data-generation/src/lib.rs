@@ -34,6 +34,7 @@ mod check;
 mod credentials;
 mod error;
 mod generation;
+mod limits;
 mod offline;
 mod rows;
 mod run;

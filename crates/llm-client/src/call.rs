@@ -94,8 +94,11 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitReason {
-    /// The requests a minute.
-    RateLimit,
+    /// A limit of requests or tokens.
+    RateLimit {
+        /// Which, in words: "20 requests a minute".
+        limit: String,
+    },
     /// One of the requests under way to end.
     Slot,
     /// The endpoint, which asked for a pause.
