@@ -15,6 +15,7 @@ use data_generation_pipeline_core::{
     CheckedRows, Place, RunOptions, Setting, Source, Workflow, check_rows, first_rows, hash,
 };
 use data_generation_templating::{Prompt, Prompts};
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use crate::builder::Environment;
@@ -359,10 +360,7 @@ impl DataGenerationPipeline {
         let options = ClientOptions {
             concurrency,
             // Limits guard an endpoint; there is none.
-            limits: match offline {
-                true => LimitOptions::default(),
-                false => limits::options(&self.settings.model, &self.settings.limits),
-            },
+            limits: self.limits()?,
             retry: run.retry.clone(),
             max_outage: Duration::from_secs(run.outage_s),
             reasoning: run.reasoning,
@@ -394,6 +392,28 @@ impl DataGenerationPipeline {
             )?)),
             Provider::OpenAi => self.endpoint(concurrency),
         }
+    }
+
+    /// Limits guard an endpoint; where there is none, there are no limits.
+    fn limits(&self) -> Result<LimitOptions, Error> {
+        if self.is_offline() {
+            return Ok(LimitOptions::default());
+        }
+        let Settings { model, limits, .. } = &self.settings;
+        let mut options = limits::options(model, limits);
+        if limits.share && !options.is_none() {
+            let variable = |name: &str| self.environment.get(name);
+            let (endpoint, account) = match &self.own_model {
+                Some(own) => (own.provider().to_owned(), None),
+                None => {
+                    let key = credentials::key(model, &self.secrets, &self.origins, variable)?;
+                    (model.base_url.clone(), key)
+                }
+            };
+            let account = account.as_ref().map_or("", |key| key.expose_secret());
+            options.share = Some(limits::file(&endpoint, account, variable)?);
+        }
+        Ok(options)
     }
 
     fn endpoint(&self, concurrency: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 
-use data_generation_llm_client::{LimitOptions, Rates};
-use serde::de::{Error, Unexpected, Visitor};
+use data_generation_llm_client::{LimitFile, LimitOptions, Rates};
+use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Error;
 use crate::settings::ModelSettings;
 
 /// `model.rate_limit`: requests a minute, or `auto`.
@@ -37,20 +39,20 @@ impl<'de> Deserialize<'de> for RateLimit {
                 f.write_str("a number of requests a minute above 0, `auto` or null")
             }
 
-            fn visit_u64<E: Error>(self, requests: u64) -> Result<RateLimit, E> {
+            fn visit_u64<E: de::Error>(self, requests: u64) -> Result<RateLimit, E> {
                 let fits = u32::try_from(requests).ok().and_then(NonZeroU32::new);
                 fits.map(RateLimit::PerMinute)
                     .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(requests), &self))
             }
 
-            fn visit_i64<E: Error>(self, requests: i64) -> Result<RateLimit, E> {
+            fn visit_i64<E: de::Error>(self, requests: i64) -> Result<RateLimit, E> {
                 match u64::try_from(requests) {
                     Ok(requests) => self.visit_u64(requests),
                     Err(_) => Err(E::invalid_value(Unexpected::Signed(requests), &self)),
                 }
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<RateLimit, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RateLimit, E> {
                 match text {
                     "auto" => Ok(RateLimit::Auto),
                     other => Err(E::invalid_value(Unexpected::Str(other), &self)),
@@ -75,6 +77,9 @@ pub struct LimitSettings {
     pub tokens_per_day: Option<NonZeroU64>,
     /// Requests that may leave at once after a quiet while; 1: they are evenly spaced.
     pub burst: NonZeroU32,
+    /// Whether all processes of this user on this machine that ask the same endpoint with the same key, and set
+    /// this too, keep the limits together.
+    pub share: bool,
 }
 
 impl Default for LimitSettings {
@@ -85,8 +90,36 @@ impl Default for LimitSettings {
             tokens_per_second: None,
             tokens_per_day: None,
             burst: NonZeroU32::MIN,
+            share: false,
         }
     }
+}
+
+/// The file of shared limits for an endpoint and an account: in the user's folder for state, for others not to
+/// read.
+pub(crate) fn file(
+    endpoint: &str,
+    account: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<LimitFile, Error> {
+    let named = |name: &str| variable(name).filter(|value| value.starts_with('/'));
+    let state = named("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(named("HOME")?).join(".local/state")))
+        .ok_or_else(|| {
+            Error::Usage(
+                "`limits.share` needs a folder to share in: set XDG_STATE_HOME or HOME to one"
+                    .into(),
+            )
+        })?;
+    let name = format!("{}.json", LimitFile::name(endpoint, account));
+    let path = state.join("data-generation/limits").join(name);
+    LimitFile::open(&path).map_err(|error| {
+        Error::Usage(format!(
+            "`limits.share`: could not open {}: {error}; XDG_STATE_HOME names another folder for it",
+            path.display()
+        ))
+    })
 }
 
 /// All limits together, as the client takes them.
@@ -109,5 +142,6 @@ pub(crate) fn options(model: &ModelSettings, limits: &LimitSettings) -> LimitOpt
         },
         burst: limits.burst,
         auto,
+        share: None,
     }
 }

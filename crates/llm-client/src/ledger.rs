@@ -58,6 +58,9 @@ impl fmt::Display for Limit {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     meters: Vec<Meter>,
+    /// What others count and we do not.
+    #[serde(default)]
+    not_ours: Vec<Meter>,
     /// Requests that may leave at once.
     burst: u64,
 }
@@ -73,6 +76,7 @@ impl Ledger {
     pub(crate) fn new(limits: impl IntoIterator<Item = Limit>, burst: u64) -> Ledger {
         Ledger {
             meters: limits.into_iter().map(Meter::new).collect(),
+            not_ours: Vec::new(),
             burst: burst.max(1),
         }
     }
@@ -87,6 +91,40 @@ impl Ledger {
             self.meters.push(meter);
         }
         self.burst = burst.max(1);
+    }
+
+    /// What others have sent too, as they wrote it down; the limits stay one's own. What nobody here counts is
+    /// kept for those who do.
+    pub(crate) fn take_over(&mut self, shared: Ledger, now: Micros) {
+        self.not_ours.clear();
+        for theirs in shared.meters.into_iter().chain(shared.not_ours) {
+            // Written before the machine was started anew.
+            if theirs
+                .pieces
+                .back()
+                .is_some_and(|(number, _)| number * theirs.piece() > now + SECOND)
+            {
+                continue;
+            }
+            match self
+                .meters
+                .iter_mut()
+                .find(|own| own.limit.is_like(theirs.limit))
+            {
+                Some(own) => {
+                    *own = Meter {
+                        limit: own.limit,
+                        ..theirs
+                    };
+                }
+                None => self.not_ours.push(theirs),
+            }
+        }
+    }
+
+    /// Whether nothing is known of what was sent.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.meters.iter().all(|meter| meter.pieces.is_empty())
     }
 
     pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> + '_ {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::LimitFile;
 use crate::announced::Announced;
 use crate::ledger::{Entry, Ledger, Limit, Micros, Unit};
 
 /// So much may be sent to an endpoint in any stretch of time. All of them hold at the same time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LimitOptions {
     /// Requests.
     pub requests: Rates,
@@ -21,6 +22,8 @@ pub struct LimitOptions {
     pub burst: NonZeroU32,
     /// Take the limits from what the endpoint says in its headers; nothing goes beside the first request.
     pub auto: bool,
+    /// Where several processes keep the limits together.
+    pub share: Option<LimitFile>,
 }
 
 /// Amounts, each for a stretch of time; `None`: no such limit.
@@ -42,6 +45,7 @@ impl Default for LimitOptions {
             tokens: Rates::default(),
             burst: NonZeroU32::MIN,
             auto: false,
+            share: None,
         }
     }
 }
@@ -115,6 +119,9 @@ impl LimitOptions {
 pub struct Limiter {
     /// The zero of the ledger's clock.
     base: Instant,
+    /// What the clock says then.
+    start: Micros,
+    share: Option<LimitFile>,
     state: Mutex<State>,
 }
 
@@ -126,6 +133,8 @@ struct State {
     burst: u64,
     /// Nobody has said yet what the limits are: one request alone finds out.
     unknown: Unknown,
+    /// Whether it was told that the shared file cannot be used.
+    told: bool,
     last_ticket: u64,
     /// Who waits, in order of coming; only the first one watches the clock.
     waiting: BTreeMap<u64, Arc<Notify>>,
@@ -168,8 +177,8 @@ impl Limiter {
     pub fn new(options: &LimitOptions) -> Limiter {
         let configured: Vec<Limit> = options.limits().collect();
         let burst = u64::from(options.burst.get());
-        // What was sent before this process began has a place before the clock's zero.
-        let base = Instant::now();
+        // Those who share limits need one clock; others get one on which the past has a place.
+        let start = options.share.as_ref().map_or(0, |_| micros_since_boot());
         let state = State {
             ledger: Ledger::new(configured.iter().copied(), burst),
             configured,
@@ -179,11 +188,14 @@ impl Limiter {
             } else {
                 Unknown::No
             },
+            told: false,
             last_ticket: 0,
             waiting: BTreeMap::new(),
         };
         Limiter {
-            base,
+            base: Instant::now(),
+            start: BEFORE + start,
+            share: options.share.clone(),
             state: Mutex::new(state),
         }
     }
@@ -227,6 +239,9 @@ impl Limiter {
                     if let Some(on_wait) = on_wait.take() {
                         on_wait(&limit.to_string(), wait);
                     }
+                    // Others may give back what they did not use, and nobody tells us.
+                    let look = self.share.as_ref().map(|_| Instant::now() + LOOK_EVERY);
+                    let time = look.map_or(time, |look| look.min(time));
                     tokio::select! {
                         () = sleep_until(time) => {}
                         () = ticket.turn.notified() => {}
@@ -258,9 +273,9 @@ impl Limiter {
     pub fn sent_before(&self, ago: Duration, tokens: u64) {
         let now = self.now();
         let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
+        let at = now.saturating_sub(ago);
         self.lock()
-            .ledger
-            .sent_before(now.saturating_sub(ago), tokens);
+            .with_ledger(self, now, |ledger| ledger.sent_before(at, tokens));
     }
 
     /// Other limits from now on; what was sent goes on to count.
@@ -283,41 +298,28 @@ impl Limiter {
     pub(crate) fn learn(&self, announced: &[Announced]) {
         let now = self.now();
         let mut state = self.lock();
-        for said in announced {
-            let configured = state.configured.iter().find(|own| own.is_like(said.limit));
-            let amount =
-                configured.map_or(said.limit.amount, |own| own.amount.min(said.limit.amount));
-            let limit = Limit {
-                amount,
-                ..said.limit
-            };
-            if !state.ledger.limits().any(|known| known == limit) {
-                tracing::info!(%limit, "the endpoint says what its limit is");
+        let configured = state.configured.clone();
+        state.with_ledger(self, now, |ledger| {
+            for said in announced {
+                learn(ledger, &configured, said, now);
             }
-            state.ledger.lower(now, limit);
-            let Some(remaining) = said.remaining else {
-                continue;
-            };
-            if let (0, Some(reset)) = (remaining, said.reset) {
-                let reset = u64::try_from(reset.as_micros()).unwrap_or(u64::MAX);
-                state.ledger.hold(limit, now.saturating_add(reset));
-            }
-            // Somebody else uses the same key.
-            let used = said.limit.amount.saturating_sub(remaining);
-            let others = used.saturating_sub(state.ledger.used(limit, now));
-            if others > 1 + said.limit.amount / 50 {
-                state.ledger.others(limit, now, others);
-            }
-        }
+        });
         state.wake_first();
     }
 
+    /// Whether nothing is known of what was sent, by anybody who shares these limits.
+    pub(crate) fn is_blank(&self) -> bool {
+        let now = self.now();
+        self.lock()
+            .with_ledger(self, now, |ledger| ledger.is_blank())
+    }
+
     fn now(&self) -> Micros {
-        BEFORE + u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
+        self.start + u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
     }
 
     fn at(&self, time: Micros) -> Instant {
-        self.base + Duration::from_micros(time.saturating_sub(BEFORE).min(FAR))
+        self.base + Duration::from_micros(time.saturating_sub(self.start).min(FAR))
     }
 
     fn queue(&self) -> Ticket<'_> {
@@ -337,8 +339,8 @@ impl Limiter {
         let mut state = self.lock();
         let first = state.waiting.first_key_value();
         let is_first = first.is_some_and(|(first, _)| *first == ticket);
-        let (at, limit) = state.ledger.earliest(now, tokens);
         if !is_first {
+            let (at, limit) = state.ledger.earliest(now, tokens);
             // Exact for whoever has just come, and only he tells of it.
             let ahead = state.waiting.len() as u64 - 1;
             let limit = limit.or_else(|| state.ledger.limits().next());
@@ -346,18 +348,21 @@ impl Limiter {
             let limit = limit.map_or_else(String::new, |limit| limit.to_string());
             return Front::Behind(limit, Duration::from_micros(wait));
         }
-        match (limit, state.unknown) {
-            (Some(limit), _) => Front::At(self.at(at), limit),
-            (None, Unknown::Asked) => {
-                let what = "the endpoint's limits, which the first answer will tell";
-                Front::Behind(what.to_owned(), Duration::ZERO)
-            }
-            (None, unknown) => {
-                let finds_out = unknown == Unknown::Ask;
+        if state.unknown == Unknown::Asked {
+            let what = "the endpoint's limits, which the first answer will tell";
+            return Front::Behind(what.to_owned(), Duration::ZERO);
+        }
+        let taken = state.with_ledger(self, now, |ledger| match ledger.earliest(now, tokens) {
+            (at, Some(limit)) => Err((at, limit)),
+            (_, None) => Ok(ledger.take(now, tokens)),
+        });
+        match taken {
+            Err((at, limit)) => Front::At(self.at(at), limit),
+            Ok(entry) => {
+                let finds_out = state.unknown == Unknown::Ask;
                 if finds_out {
                     state.unknown = Unknown::Asked;
                 }
-                let entry = state.ledger.take(now, tokens);
                 Front::Granted(Permit {
                     limiter: self,
                     entry,
@@ -377,7 +382,60 @@ const BEFORE: Micros = 2 * 86_400 * 1_000_000;
 /// Longer than any process runs.
 const FAR: Micros = 10 * 365 * 86_400 * 1_000_000;
 
+fn learn(ledger: &mut Ledger, configured: &[Limit], said: &Announced, now: Micros) {
+    let own = configured.iter().find(|own| own.is_like(said.limit));
+    let limit = Limit {
+        amount: own.map_or(said.limit.amount, |own| own.amount.min(said.limit.amount)),
+        ..said.limit
+    };
+    if !ledger.limits().any(|known| known == limit) {
+        tracing::info!(%limit, "the endpoint says what its limit is");
+    }
+    ledger.lower(now, limit);
+    let Some(remaining) = said.remaining else {
+        return;
+    };
+    if let (0, Some(reset)) = (remaining, said.reset) {
+        let reset = u64::try_from(reset.as_micros()).unwrap_or(u64::MAX);
+        ledger.hold(limit, now.saturating_add(reset));
+    }
+    // Somebody else uses the same key.
+    let used = said.limit.amount.saturating_sub(remaining);
+    let others = used.saturating_sub(ledger.used(limit, now));
+    if others > 1 + said.limit.amount / 50 {
+        ledger.others(limit, now, others);
+    }
+}
+
+/// How often whoever shares limits looks whether others have given something back.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+fn micros_since_boot() -> Micros {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * 1_000_000 + nanos / 1_000
+}
+
 impl State {
+    /// Looks at the ledger and changes it: the one of this process, or the one that it shares.
+    fn with_ledger<T>(
+        &mut self,
+        limiter: &Limiter,
+        now: Micros,
+        act: impl FnOnce(&mut Ledger) -> T,
+    ) -> T {
+        let Some(share) = &limiter.share else {
+            return act(&mut self.ledger);
+        };
+        let (value, shared) = share.with(&mut self.ledger, now, act);
+        if let Err(error) = shared
+            && !std::mem::replace(&mut self.told, true)
+        {
+            tracing::warn!(file = %share.path().display(), %error, "the limits are not shared: the file cannot be used");
+        }
+        value
+    }
+
     fn wake_first(&self) {
         if let Some((_, turn)) = self.waiting.first_key_value() {
             turn.notify_one();
@@ -389,8 +447,11 @@ impl Permit<'_> {
     /// Tells what the request came to: the tokens it cost, none where it came to nothing. Without it what was
     /// reserved stays taken until the windows have passed.
     pub fn settle(self, tokens: u64) {
+        let now = self.limiter.now();
         let mut state = self.limiter.lock();
-        state.ledger.settle(self.entry, tokens);
+        state.with_ledger(self.limiter, now, |ledger| {
+            ledger.settle(self.entry, tokens)
+        });
         state.wake_first();
     }
 }
@@ -690,5 +751,58 @@ mod tests {
             times.push(waiting.await.unwrap());
         }
         assert!((1..=2).contains(&(times[2] - times[1]).as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_share_a_limit_keep_it_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |requests| {
+            let share = LimitFile::open(dir.path().join("x.json")).unwrap();
+            Limiter::new(&LimitOptions {
+                share: Some(share),
+                ..LimitOptions::per_minute(NonZeroU32::new(requests))
+            })
+        };
+        let (limiters, later) = ([of(60), of(60), of(60)], of(60));
+        let all = join_all(limiters.iter().map(|limiter| times(limiter, 40))).await;
+        let mut times: Vec<Instant> = all.into_iter().flatten().collect();
+        times.sort();
+        for pair in times.windows(61) {
+            assert!(pair[60] - pair[0] > Duration::from_secs(60));
+        }
+        assert!(times[119] - times[0] < Duration::from_secs(130));
+        assert!(!later.is_blank(), "it knows what the others have sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_one_gives_back_another_one_uses() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = || {
+            let share = Some(LimitFile::open(dir.path().join("x.json")).unwrap());
+            let tokens = Rates {
+                a_minute: NonZeroU64::new(1_000),
+                ..Rates::default()
+            };
+            Limiter::new(&LimitOptions {
+                tokens,
+                share,
+                ..LimitOptions::default()
+            })
+        };
+        let (one, other) = (of(), of());
+        let start = Instant::now();
+        let first = one
+            .acquire_for(|| 900, Duration::MAX, |_, _| {})
+            .await
+            .unwrap();
+        let (_, ()) = tokio::join!(other.acquire_for(|| 900, Duration::MAX, |_, _| {}), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            first.settle(0);
+        });
+        assert!(
+            start.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }

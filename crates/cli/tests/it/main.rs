@@ -25,6 +25,8 @@ mod secrets;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod shared_limits;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod time_stamps;
