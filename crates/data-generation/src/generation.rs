@@ -23,6 +23,7 @@ use crate::check::PromptCheck;
 use crate::rows::IntoSource;
 use crate::run::RunBuilder;
 use crate::settings::{Provider, Settings};
+use crate::steering::Steering;
 use crate::steps::{Ask, Take};
 use crate::{Builder, Error, credentials, limits, offline};
 
@@ -353,6 +354,7 @@ impl DataGenerationPipeline {
         &self,
         extractor: Option<Arc<dyn Extract>>,
         concurrency: NonZeroUsize,
+        steering: &Steering,
     ) -> Result<Workflow, Error> {
         let model = self.model(extractor.as_ref(), concurrency)?;
         let run = &self.settings.run;
@@ -365,9 +367,12 @@ impl DataGenerationPipeline {
             max_outage: Duration::from_secs(run.outage_s),
             reasoning: run.reasoning,
         };
+        let limits = options.limits.clone();
+        let client = Arc::new(Client::new(model, options));
+        steering.attach(Arc::clone(&client), limits, concurrency);
         let ask = Ask {
             prompts: self.prompts.clone(),
-            client: Arc::new(Client::new(model, options)),
+            client,
             offline,
         };
         let workflow = Workflow::new().again_at_most(run.extract_retries).then(ask);

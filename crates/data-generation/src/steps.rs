@@ -242,6 +242,7 @@ impl Call for RowCall<'_> {
                 let on = match on {
                     WaitReason::RateLimit { limit } => format!("the limit of {limit}"),
                     WaitReason::Slot => "a free slot".to_owned(),
+                    WaitReason::Hold => "the end of the pause that somebody asked for".to_owned(),
                     WaitReason::Pause { reason } => format!("the endpoint: {reason}"),
                     WaitReason::BackOff { class, message } => {
                         self.set_aside(Some(self.cx.step_aside()));

@@ -101,6 +101,8 @@ pub enum WaitReason {
     },
     /// One of the requests under way to end.
     Slot,
+    /// Whoever has asked to send nothing ([`Client::hold`](crate::Client::hold)).
+    Hold,
     /// The endpoint, which asked for a pause.
     Pause {
         /// What it said.

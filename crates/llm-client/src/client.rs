@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ pub struct Client {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) options: ClientOptions,
     pub(crate) schedule: Schedule,
-    pub(crate) limiter: Option<Limiter>,
+    pub(crate) limiter: Limiter,
     pub(crate) estimator: Estimator,
     pub(crate) gate: Gate,
     pub(crate) outage: Outage,
@@ -50,6 +51,8 @@ pub struct Client {
     pub(crate) succeeded: AtomicBool,
     pub(crate) in_flight: AtomicUsize,
     told_of_wait: Mutex<Option<Instant>>,
+    /// Whether somebody has asked to send nothing.
+    pub(crate) held: watch::Sender<bool>,
 }
 
 impl Client {
@@ -57,7 +60,7 @@ impl Client {
     pub fn new(model: Arc<dyn Model>, options: ClientOptions) -> Client {
         Client {
             schedule: Schedule::new(&options.retry, fastrand::Rng::new()),
-            limiter: (!options.limits.is_none()).then(|| Limiter::new(&options.limits)),
+            limiter: Limiter::new(&options.limits),
             estimator: Estimator::default(),
             gate: Gate::new(options.concurrency),
             outage: Outage::default(),
@@ -65,6 +68,7 @@ impl Client {
             succeeded: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             told_of_wait: Mutex::default(),
+            held: watch::Sender::new(false),
             model,
             options,
         }
@@ -104,12 +108,20 @@ impl Client {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Changes what may be sent in any stretch of time; what was sent goes on to count. A client that was made
-    /// without limits has none to change.
+    /// Changes what may be sent in any stretch of time; what was sent goes on to count, and with whom the limits
+    /// are shared stays as it is.
     pub fn set_limits(&self, limits: &LimitOptions) {
-        if let Some(limiter) = &self.limiter {
-            limiter.set(limits);
-        }
+        self.limiter.set(limits);
+    }
+
+    /// Sends nothing new until [`go_on`](Client::go_on); requests under way are waited for.
+    pub fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Ends [`hold`](Client::hold).
+    pub fn go_on(&self) {
+        self.held.send_replace(false);
     }
 
     /// How many requests may be under way at the same time.
@@ -120,7 +132,7 @@ impl Client {
     /// The longest stretch of time that a limit looks back on; `None` where what was sent is known already.
     pub fn longest_window(&self) -> Option<Duration> {
         // Whoever shares limits with others has it from them.
-        if !self.limiter.as_ref()?.is_blank() {
+        if !self.limiter.is_blank() {
             return None;
         }
         let windows = self.options.limits.limits().map(|limit| limit.window);
@@ -129,9 +141,7 @@ impl Client {
 
     /// Counts a request of so many tokens that left so long ago, in an earlier run for example.
     pub fn sent_before(&self, ago: Duration, tokens: u64) {
-        if let Some(limiter) = &self.limiter {
-            limiter.sent_before(ago, tokens);
-        }
+        self.limiter.sent_before(ago, tokens);
     }
 
     /// A line in the log about somebody who waits for a limit; not one for everybody.
@@ -142,7 +152,7 @@ impl Client {
             .unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= every) {
             *last = Some(Instant::now());
-            let hint = self.limiter.as_ref().map(Limiter::wait_hint);
+            let hint = self.limiter.wait_hint();
             tracing::info!(?waited, newcomer_waits = ?hint, "requests wait for the limits");
         }
     }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,11 +69,6 @@ impl LimitOptions {
         !self.auto && self.limits().next().is_none()
     }
 
-    /// Whether one of them counts tokens.
-    pub(crate) fn counts_tokens(&self) -> bool {
-        self.auto || self.tokens != Rates::default()
-    }
-
     pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> + use<> {
         let of = |unit, rates: Rates| {
             let windows = [
@@ -122,6 +118,8 @@ pub struct Limiter {
     /// What the clock says then.
     start: Micros,
     share: Option<LimitFile>,
+    /// Whether there is anything to keep: asked for each request.
+    in_use: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -196,6 +194,7 @@ impl Limiter {
             base: Instant::now(),
             start: BEFORE + start,
             share: options.share.clone(),
+            in_use: AtomicBool::new(!options.is_none()),
             state: Mutex::new(state),
         }
     }
@@ -286,7 +285,13 @@ impl Limiter {
         state.burst = u64::from(options.burst.get());
         let (configured, burst) = (state.configured.clone(), state.burst);
         state.ledger.set(now, configured, burst);
+        self.in_use.store(!options.is_none(), Ordering::Relaxed);
         state.wake_first();
+    }
+
+    /// Whether there are any limits, or may be.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed)
     }
 
     /// The smallest limit of tokens: a request with more never fits.

@@ -135,7 +135,28 @@ impl<'a> Question<'a> {
         failed.map(Err)
     }
 
+    async fn wait_while_held(&self) -> Result<(), Error> {
+        if !*self.client.held.borrow() {
+            return Ok(());
+        }
+        self.call.event(&Event::Waiting {
+            on: WaitReason::Hold,
+            at_most: None,
+        });
+        let mut held = self.client.held.subscribe();
+        tokio::select! {
+            biased;
+            () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
+            () = self.client.halted.cancelled() => return Err(self.error(ErrorKind::Stopped)),
+            // The sender lives in the client.
+            _ = held.wait_for(|held| !held) => {}
+        }
+        self.call.event(&Event::Resumed);
+        Ok(())
+    }
+
     async fn enter(&self) -> Result<Slot<'a>, Error> {
+        self.wait_while_held().await?;
         let mut waited = false;
         let entered = self.client.gate.enter(|wait| {
             waited = true;
@@ -177,7 +198,9 @@ impl<'a> Question<'a> {
             self.call.event(&Event::Resumed);
         }
         match reserved {
-            Some(Ok(reserved)) if slot.is_open() => Ok(Some(reserved)),
+            Some(Ok(reserved)) if slot.is_open() && !*self.client.held.borrow() => {
+                Ok(Some(reserved))
+            }
             Some(Ok(reserved)) => {
                 reserved.give_back();
                 Ok(None)

@@ -38,11 +38,12 @@ impl<'a> Reserved<'a> {
             guess,
             counted: false,
         };
-        let Some(limiter) = &client.limiter else {
+        let limiter = &client.limiter;
+        if !limiter.is_in_use() {
             return Ok(reserved);
-        };
-        reserved.counted = client.options.limits.counts_tokens();
+        }
         if let Some(limit) = limiter.most_tokens() {
+            reserved.counted = true;
             let prompt = client.estimator.prompt_tokens(guess);
             if prompt >= limit.amount {
                 return Err(Refused::NeverFits(format!(
@@ -74,9 +75,10 @@ impl<'a> Reserved<'a> {
 
     /// Tells what became of the request; what it did not use is given back.
     pub(crate) fn settle(mut self, outcome: &Result<Answer, TransportError>, usage: Option<Usage>) {
-        let Some(limiter) = &self.client.limiter else {
+        let limiter = &self.client.limiter;
+        if self.permit.is_none() {
             return;
-        };
+        }
         if let Ok(answer) = outcome {
             let said = crate::announced::announced(&answer.headers, answer.at);
             if !said.is_empty() {
@@ -95,7 +97,7 @@ impl<'a> Reserved<'a> {
     }
 
     fn close(&mut self, usage: Option<Usage>) {
-        if std::mem::take(&mut self.counted) && self.client.limiter.is_some() {
+        if std::mem::take(&mut self.counted) {
             self.client.estimator.closed(self.guess, usage);
         }
     }

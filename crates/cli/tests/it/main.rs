@@ -29,4 +29,6 @@ mod shared_limits;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod steering;
+#[cfg(test)]
 mod time_stamps;
