@@ -67,7 +67,13 @@ impl RunFolder {
         if let Some((place, old)) = self.replaces.take() {
             move_aside(&place)?;
             drop(old);
-            std::fs::rename(&self.dir, &place).map_err(Error::io("could not make", &place))?;
+            if let Err(error) = std::fs::rename(&self.dir, &place) {
+                // Another may have begun there while the place was free: then it is the other's.
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty {
+                    Lock::take(&place)?;
+                }
+                return Err(Error::io("could not make", &place)(error));
+            }
             let parent = place.parent().unwrap_or(Path::new("."));
             sync_folder(parent).map_err(Error::io("could not write", parent))?;
             self.dir = place;
