@@ -6,7 +6,7 @@ use crate::{IN_FLIGHT, ROWS, Tally};
 
 /// The moment that a kill is meant for.
 pub(crate) enum Aim {
-    /// So long after the start, before or about when the first request leaves.
+    /// So long after the start, at the latest when the first request leaves.
     Start(Duration),
     /// When the torn end of a file is being repaired.
     Repair(Tear),
@@ -43,7 +43,9 @@ impl Aim {
         }
         // Rows are left for the kills to come: a run must go on until the last one.
         let rows = ROWS.saturating_sub(files.rows() + 2 * IN_FLIGHT);
-        let answers = 1 + luck.usize(..=2 * rows / (left as usize + 1));
+        // A life makes some rows more while it is aimed at.
+        let mean = (rows / (left as usize + 1)).saturating_sub(20);
+        let answers = 1 + luck.usize(..=2 * mean);
         match luck.u32(..100) {
             0..15 if number > 1 => Aim::Start(tally.start_up.mul_f64(luck.f64() * 1.1)),
             15..30 => Aim::Asking(Duration::from_millis(luck.u64(..120))),

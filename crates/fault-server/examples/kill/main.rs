@@ -130,8 +130,8 @@ fn at_the_end(
 
 /// Lives that nobody ends: until all is done, and once more, which must ask nothing.
 fn finish(program: &Path, place: &Path, observer: &Observer, files: &mut RunFiles) -> Outcome<()> {
-    // A row that misses fails twice before it has its answer, each time for a whole command.
-    for _ in 0..4 {
+    // A row that misses fails for a whole command before it has its answer.
+    for _ in 0..3 {
         let asked = observer.asked();
         let (code, summary) = Life::start(program, place, observer)?.end()?;
         files.look()?;
@@ -177,7 +177,7 @@ pub(crate) struct Tally {
     pub(crate) lost: usize,
     /// The most of them in one life.
     most_lost: usize,
-    /// The longest time from a start to its first request.
+    /// The time from the last start to its first request.
     pub(crate) start_up: std::time::Duration,
 }
 
