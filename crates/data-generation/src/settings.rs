@@ -211,7 +211,7 @@ pub struct RunSettings {
     pub skip_invalid: bool,
     /// Milliseconds, at most 500: how long an answer waits for the sync that makes it safe from a power loss.
     pub sync_ms: u64,
-    /// Seconds that SIGTERM leaves to the answers under way.
+    /// Seconds that SIGTERM, or a terminal that is closed, leaves to the answers under way.
     pub drain_s: u64,
     /// Bytes; no further row is taken up while those at work hold as many.
     pub bytes_in_flight: u64,
