@@ -65,9 +65,11 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
     };
     let drain = Duration::from_secs(built.settings().run.drain_s);
     let outcome = runtime.block_on(async {
+        // Before the run writes its first byte.
+        let signals = signals::watch(stop, drain, &screen)?;
         tokio::select! {
             outcome = job => Ok(outcome),
-            error = signals::watch(stop, drain, &screen) => Err(error),
+            () = signals => unreachable!("signals do not end"),
             () = drawing(&screen) => unreachable!("drawing does not end"),
             never = steered(folder, &wheel) => match never {},
         }
@@ -75,10 +77,7 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
     // A thread that still reads standard input must not keep us here.
     runtime.shutdown_background();
     screen.clear();
-    let outcome = outcome.map_err(|error| match error {
-        Ok(()) => Failure::usage("the signals ended"),
-        Err(error) => Failure::io("could not listen for signals", &error),
-    })?;
+    let outcome = outcome.map_err(|error| Failure::io("could not listen for signals", &error))?;
     conclude(run, &built, outcome, &log)
 }
 

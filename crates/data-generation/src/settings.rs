@@ -215,7 +215,7 @@ pub struct RunSettings {
     pub skip_invalid: bool,
     /// Milliseconds, at most 500: how long an answer waits for the sync that makes it safe from a power loss.
     pub sync_ms: u64,
-    /// Seconds that SIGTERM leaves to the answers under way.
+    /// Seconds that SIGTERM, or a terminal that is closed, leaves to the answers under way.
     pub drain_s: u64,
     /// Seconds: how long an endpoint that has answered before is waited for when nobody is there any more.
     pub outage_s: u64,
