@@ -31,8 +31,8 @@ layers:
 first-run *arguments:
     .ci/first-run {{arguments}}
 
-# SIGKILL at random moments of one run
-kill times="20":
+# SIGKILL at random moments of one run of 10,000 rows (25 in CI)
+kill times="200":
     .ci/kill {{times}}
 
 # what datagen costs beside bare loops, in the shipped build (`just bench --quick`, `--list`, `--only NAME`)

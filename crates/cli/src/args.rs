@@ -40,6 +40,36 @@ pub(crate) enum Command {
     Preview(Preview),
     /// Makes the dataset; the same command again goes on where it stopped.
     Run(Box<Run>),
+    /// Changes a run while it works, from another terminal.
+    Ctl(Ctl),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ctl {
+    /// The folder of the run, which `datagen run` names when it begins.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    #[command(subcommand)]
+    pub(crate) action: CtlAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CtlAction {
+    /// Changes limits: rate_limit=600 (requests a minute), token_limit=90000, concurrency_limit=16; null for no
+    /// limit.
+    Set {
+        /// What to change.
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        values: Vec<String>,
+    },
+    /// Sends nothing new; answers under way are waited for and kept.
+    Pause,
+    /// Ends a pause.
+    Resume,
+    /// Sends nothing new, and ends the run when the answers under way are there. The same command goes on.
+    Drain,
+    /// Shows the limits of the moment.
+    Show,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,8 @@ use clap::Parser;
 
 mod args;
 mod check;
+mod control;
+mod ctl;
 mod exit;
 mod failure;
 mod files;
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         args::Command::Check(check) => check::run(&check),
         args::Command::Preview(preview) => preview::run(&preview),
         args::Command::Run(run) => run::run(&run),
+        args::Command::Ctl(ctl) => ctl::run(&ctl),
     };
     match result {
         Ok(code) => code,

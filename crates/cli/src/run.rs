@@ -1,14 +1,19 @@
 //! `datagen run`.
 
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use data_generation::{DataGenerationPipeline, Error, Report, Resume, RunBuilder, StopHandle};
+use data_generation::{
+    DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Steering, StopHandle,
+};
 use rustix::fs::Mode;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::args::Run;
+use crate::control::{self, Wheel};
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::progress::{DRAW_EVERY, Screen};
@@ -41,26 +46,38 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::io("could not start", &error))?;
-    let stop = StopHandle::new();
+    let (stop, steering) = (StopHandle::new(), Steering::new());
+    let (opened, folder) = watch::channel(None);
     let job = configured(run, built.run(source))
         .concurrency_limit(concurrency)
         .stop_handle(&stop)
-        .observer(screen.clone());
+        .steering(&steering)
+        .observer(screen.clone())
+        .observer(move |event: &Event<'_>| {
+            if let Event::Started { run_dir, .. } = event {
+                opened.send_replace(Some(run_dir.to_path_buf()));
+            }
+        });
+    let wheel = Wheel {
+        steering,
+        stop: stop.clone(),
+        screen: screen.clone(),
+    };
     let drain = Duration::from_secs(built.settings().run.drain_s);
     let outcome = runtime.block_on(async {
+        // Before the run writes its first byte.
+        let signals = signals::watch(stop, drain, &screen)?;
         tokio::select! {
             outcome = job => Ok(outcome),
-            error = signals::watch(stop, drain, &screen) => Err(error),
+            () = signals => unreachable!("signals do not end"),
             () = drawing(&screen) => unreachable!("drawing does not end"),
+            never = steered(folder, &wheel) => match never {},
         }
     });
     // A thread that still reads standard input must not keep us here.
     runtime.shutdown_background();
     screen.clear();
-    let outcome = outcome.map_err(|error| match error {
-        Ok(()) => Failure::usage("the signals ended"),
-        Err(error) => Failure::io("could not listen for signals", &error),
-    })?;
+    let outcome = outcome.map_err(|error| Failure::io("could not listen for signals", &error))?;
     conclude(run, &built, outcome, &log)
 }
 
@@ -85,6 +102,18 @@ fn configured<'a>(run: &Run, mut job: RunBuilder<'a>) -> RunBuilder<'a> {
         job = job.add();
     }
     job
+}
+
+/// Lets other terminals steer the run, from when its folder is open.
+async fn steered(mut folder: watch::Receiver<Option<PathBuf>>, wheel: &Wheel) -> Infallible {
+    let dir = match folder.wait_for(Option::is_some).await {
+        Ok(dir) => dir.clone(),
+        Err(_) => None,
+    };
+    match dir {
+        Some(dir) => control::serve(dir, wheel).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn drawing(screen: &Screen) {

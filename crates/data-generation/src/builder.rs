@@ -181,8 +181,11 @@ impl Builder {
         api_key: &str => "model.api_key";
         /// `model.api_key_env`: the environment variable that holds the key; `None` for no key.
         api_key_env: Option<&str> => "model.api_key_env";
-        /// `model.rate_limit`: requests a minute, evenly spaced; `None` for no limit.
+        /// `model.rate_limit`: requests a minute, evenly spaced; `None` for no limit. For what the endpoint says,
+        /// `set("model.rate_limit", "auto")`.
         rate_limit: Option<u32> => "model.rate_limit";
+        /// `model.token_limit`: tokens a minute, prompts and answers; `None` for no limit.
+        token_limit: Option<u32> => "model.token_limit";
         /// `model.max_tokens`: tokens of an answer at most. To send none, `set("model.max_tokens", None::<u32>)`.
         max_tokens: u32 => "model.max_tokens";
         /// `model.temperature`. To send none, `set("model.temperature", None::<f64>)`.
@@ -412,12 +415,6 @@ fn faults(settings: &Settings, origins: &Origins, secrets: &Secrets) -> Vec<Stri
     {
         require("model.extra", false, &message);
     }
-    require(
-        "model.token_limit",
-        model.token_limit.is_none() || model.provider == Provider::Offline,
-        "is not kept by this version, and a limit that is not kept is worse than none: set it to null and choose \
-         model.rate_limit so that the tokens fit",
-    );
     for (key, seconds) in [
         ("model.timeouts.connect_s", model.timeouts.connect_s),
         ("model.timeouts.idle_s", model.timeouts.idle_s),

@@ -8,12 +8,14 @@ use std::time::Duration;
 use data_generation_config::{Loaded, Origin, Origins, Secrets};
 use data_generation_extractors::{Extract, Tag, tag};
 use data_generation_llm_client::{
-    self as llm, Client, ClientOptions, ErrorKind, Model, OpenAi, OpenAiOptions, Timeouts,
+    self as llm, Client, ClientOptions, ErrorKind, LimitOptions, Model, OpenAi, OpenAiOptions,
+    Timeouts,
 };
 use data_generation_pipeline_core::{
     CheckedRows, Place, RunOptions, Setting, Source, Workflow, check_rows, first_rows, hash,
 };
 use data_generation_templating::{Prompt, Prompts};
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use crate::builder::Environment;
@@ -21,8 +23,9 @@ use crate::check::PromptCheck;
 use crate::rows::IntoSource;
 use crate::run::RunBuilder;
 use crate::settings::{Provider, Settings};
+use crate::steering::Steering;
 use crate::steps::{Ask, Take};
-use crate::{Builder, Error, credentials, offline};
+use crate::{Builder, Error, credentials, limits, offline};
 
 /// Rows and prompts in, a dataset out.
 ///
@@ -351,6 +354,7 @@ impl DataGenerationPipeline {
         &self,
         extractor: Option<Arc<dyn Extract>>,
         concurrency: NonZeroUsize,
+        steering: &Steering,
     ) -> Result<Workflow, Error> {
         let model = self.model(extractor.as_ref(), concurrency)?;
         let run = &self.settings.run;
@@ -358,18 +362,17 @@ impl DataGenerationPipeline {
         let options = ClientOptions {
             concurrency,
             // Limits guard an endpoint; there is none.
-            rate_limit: if offline {
-                None
-            } else {
-                self.settings.model.rate_limit
-            },
+            limits: self.limits()?,
             retry: run.retry.clone(),
             max_outage: Duration::from_secs(run.outage_s),
             reasoning: run.reasoning,
         };
+        let limits = options.limits.clone();
+        let client = Arc::new(Client::new(model, options));
+        steering.attach(Arc::clone(&client), limits, concurrency);
         let ask = Ask {
             prompts: self.prompts.clone(),
-            client: Arc::new(Client::new(model, options)),
+            client,
             offline,
         };
         let workflow = Workflow::new().again_at_most(run.extract_retries).then(ask);
@@ -394,6 +397,28 @@ impl DataGenerationPipeline {
             )?)),
             Provider::OpenAi => self.endpoint(concurrency),
         }
+    }
+
+    /// Limits guard an endpoint; where there is none, there are no limits.
+    fn limits(&self) -> Result<LimitOptions, Error> {
+        if self.is_offline() {
+            return Ok(LimitOptions::default());
+        }
+        let Settings { model, limits, .. } = &self.settings;
+        let mut options = limits::options(model, limits);
+        if limits.share && !options.is_none() {
+            let variable = |name: &str| self.environment.get(name);
+            let (endpoint, account) = match &self.own_model {
+                Some(own) => (own.provider().to_owned(), None),
+                None => {
+                    let key = credentials::key(model, &self.secrets, &self.origins, variable)?;
+                    (model.base_url.clone(), key)
+                }
+            };
+            let account = account.as_ref().map_or("", |key| key.expose_secret());
+            options.share = Some(limits::file(&endpoint, account, variable)?);
+        }
+        Ok(options)
     }
 
     fn endpoint(&self, concurrency: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {

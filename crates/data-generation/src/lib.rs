@@ -34,10 +34,12 @@ mod check;
 mod credentials;
 mod error;
 mod generation;
+mod limits;
 mod offline;
 mod rows;
 mod run;
 pub mod settings;
+mod steering;
 mod steps;
 mod trace;
 
@@ -61,3 +63,4 @@ pub use generation::{DataGenerationPipeline, Preview};
 pub use rows::{IntoSource, Row};
 pub use run::{Records, RunBuilder};
 pub use settings::Settings;
+pub use steering::{Steered, Steering};

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::Stream;
 use serde_json::{Value, json};
 
+use crate::steering::Steering;
 use crate::trace::Trace;
 use crate::{DataGenerationPipeline, Error};
 
@@ -35,6 +36,7 @@ pub struct RunBuilder<'a> {
     command: Value,
     observers: Vec<Arc<dyn Observer>>,
     stop: StopHandle,
+    steering: Steering,
 }
 
 impl<'a> RunBuilder<'a> {
@@ -52,6 +54,7 @@ impl<'a> RunBuilder<'a> {
             command: json!("in code"),
             observers: vec![Arc::new(Trace)],
             stop: StopHandle::new(),
+            steering: Steering::new(),
         }
     }
 
@@ -172,6 +175,12 @@ impl<'a> RunBuilder<'a> {
         self
     }
 
+    /// Changes the run from outside while it works: limits, concurrency, a pause.
+    pub fn steering(mut self, steering: &Steering) -> Self {
+        self.steering = steering.clone();
+        self
+    }
+
     /// The records that this run finishes, each once it is durable in the dataset; [`Records::report`] tells
     /// what the run came to. Rows that fail, and rows that were finished before, are not among them.
     ///
@@ -231,7 +240,7 @@ impl<'a> RunBuilder<'a> {
             source: self.source,
             check: Box::new(pipeline.check_of_rows()),
             dataset: pipeline.dataset(self.extractor.as_deref()),
-            workflow: pipeline.workflow(self.extractor, self.concurrency)?,
+            workflow: pipeline.workflow(self.extractor, self.concurrency, &self.steering)?,
             hashes: pipeline.hashes(),
             command: self.command,
             offline: pipeline.is_offline(),

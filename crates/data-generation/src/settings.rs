@@ -10,6 +10,8 @@ use data_generation_templating::Syntax;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use crate::limits::{LimitSettings, RateLimit};
+
 /// The effective configuration. Its default is the built-in default of every key.
 ///
 /// ```
@@ -24,6 +26,8 @@ pub struct Settings {
     pub model: ModelSettings,
     /// What to ask.
     pub prompts: PromptSettings,
+    /// What may be sent, beside the two limits of the model.
+    pub limits: LimitSettings,
     /// The rows.
     pub input_data: InputSettings,
     /// Where the dataset goes.
@@ -61,10 +65,10 @@ pub struct ModelSettings {
     pub base_url: String,
     /// The model's name.
     pub model: String,
-    /// Requests a minute, evenly spaced, repeats included; null for no limit.
-    pub rate_limit: Option<NonZeroU32>,
-    /// Tokens a minute; null for no limit. This version does not keep it, and so takes nothing but null
-    /// (with `offline`, anything).
+    /// Requests a minute, evenly spaced, repeats included; `auto`: as the endpoint says in its headers; null for
+    /// no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// Tokens a minute, prompts and answers; null for no limit.
     pub token_limit: Option<NonZeroU32>,
     /// Tokens of an answer at most; null: not sent.
     pub max_tokens: Option<u32>,
@@ -211,7 +215,7 @@ pub struct RunSettings {
     pub skip_invalid: bool,
     /// Milliseconds, at most 500: how long an answer waits for the sync that makes it safe from a power loss.
     pub sync_ms: u64,
-    /// Seconds that SIGTERM leaves to the answers under way.
+    /// Seconds that SIGTERM, or a terminal that is closed, leaves to the answers under way.
     pub drain_s: u64,
     /// Seconds: how long an endpoint that has answered before is waited for when nobody is there any more.
     pub outage_s: u64,

@@ -1,7 +1,7 @@
 //! The two steps of the simple workflow: what joins prompts, model, journal and extractor.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use data_generation_extractors::{ErrorKind as ExtractErrorKind, Extract};
 use data_generation_llm_client::{
@@ -9,7 +9,8 @@ use data_generation_llm_client::{
 };
 use data_generation_llm_client::{ErrorKind as LlmErrorKind, Usage as LlmUsage};
 use data_generation_pipeline_core::{
-    Aside, Draft, Event, PaidAnswer, Row, Step, StepContext, StepError, StopKind, Usage, call_key,
+    Aside, Draft, Event, PaidAnswer, Past, Row, Step, StepContext, StepError, StopKind, Usage,
+    call_key,
 };
 use data_generation_templating::Prompts;
 use futures::future::{BoxFuture, FutureExt};
@@ -103,6 +104,38 @@ impl Step for Ask {
             Ok(())
         }
         .boxed()
+    }
+
+    fn resume(&self, past: &Past<'_>) {
+        let Some(window) = self.client.longest_window() else {
+            return;
+        };
+        let now = SystemTime::now();
+        let since = now.checked_sub(window).unwrap_or(SystemTime::UNIX_EPOCH);
+        let answers = match past.answers_since(since) {
+            Ok(answers) => answers,
+            // The next look at the journal tells the user.
+            Err(error) => {
+                tracing::warn!(%error, "what was sent before could not be read");
+                return;
+            }
+        };
+        let mut most_tokens = 0;
+        for answer in &answers {
+            let sent = answer.at - answer.latency;
+            let tokens = LlmUsage::of_body(&answer.body, 0).total_tokens;
+            most_tokens = tokens.max(most_tokens);
+            self.client
+                .sent_before(now.duration_since(sent).unwrap_or_default(), tokens);
+        }
+        // What was under way when a command died is in no journal.
+        if let Some(ago) = past.died().and_then(|died| now.duration_since(died).ok())
+            && ago < window
+        {
+            for _ in 0..self.client.concurrency() {
+                self.client.sent_before(ago, most_tokens);
+            }
+        }
     }
 
     fn call_key(&self, row: &Row) -> Option<String> {
@@ -207,8 +240,9 @@ impl Call for RowCall<'_> {
         match event {
             LlmEvent::Waiting { on, at_most } => {
                 let on = match on {
-                    WaitReason::RateLimit => "the rate limit".to_owned(),
+                    WaitReason::RateLimit { limit } => format!("the limit of {limit}"),
                     WaitReason::Slot => "a free slot".to_owned(),
+                    WaitReason::Hold => "the end of the pause that somebody asked for".to_owned(),
                     WaitReason::Pause { reason } => format!("the endpoint: {reason}"),
                     WaitReason::BackOff { class, message } => {
                         self.set_aside(Some(self.cx.step_aside()));

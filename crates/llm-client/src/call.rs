@@ -94,10 +94,15 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitReason {
-    /// The requests a minute.
-    RateLimit,
+    /// A limit of requests or tokens.
+    RateLimit {
+        /// Which, in words: "20 requests a minute".
+        limit: String,
+    },
     /// One of the requests under way to end.
     Slot,
+    /// Whoever has asked to send nothing ([`Client::hold`](crate::Client::hold)).
+    Hold,
     /// The endpoint, which asked for a pause.
     Pause {
         /// What it said.

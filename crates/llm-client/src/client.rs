@@ -1,17 +1,22 @@
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Plain;
+use crate::estimate::Estimator;
 use crate::gate::Gate;
 use crate::limit::Limiter;
 use crate::outage::Outage;
 use crate::question::Question;
 use crate::retry::Schedule;
-use crate::{Call, ClientOptions, Error, Model, Reply, Request};
+use crate::{Call, ClientOptions, Error, LimitOptions, Model, Reply, Request};
 
 /// Asks a [`Model`] for many tasks at once, and is the only one that waits and repeats.
 ///
@@ -36,7 +41,8 @@ pub struct Client {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) options: ClientOptions,
     pub(crate) schedule: Schedule,
-    pub(crate) limiter: Option<Limiter>,
+    pub(crate) limiter: Limiter,
+    pub(crate) estimator: Estimator,
     pub(crate) gate: Gate,
     pub(crate) outage: Outage,
     /// Cancelled after the first error that concerns every question.
@@ -44,6 +50,9 @@ pub struct Client {
     /// Whether the endpoint ever gave a good answer.
     pub(crate) succeeded: AtomicBool,
     pub(crate) in_flight: AtomicUsize,
+    told_of_wait: Mutex<Option<Instant>>,
+    /// Whether somebody has asked to send nothing.
+    pub(crate) held: watch::Sender<bool>,
 }
 
 impl Client {
@@ -51,12 +60,15 @@ impl Client {
     pub fn new(model: Arc<dyn Model>, options: ClientOptions) -> Client {
         Client {
             schedule: Schedule::new(&options.retry, fastrand::Rng::new()),
-            limiter: options.rate_limit.map(Limiter::per_minute),
+            limiter: Limiter::new(&options.limits),
+            estimator: Estimator::default(),
             gate: Gate::new(options.concurrency),
             outage: Outage::default(),
             halted: CancellationToken::new(),
             succeeded: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            told_of_wait: Mutex::default(),
+            held: watch::Sender::new(false),
             model,
             options,
         }
@@ -94,6 +106,55 @@ impl Client {
     /// Requests that have left and whose answers are not yet safe.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Changes what may be sent in any stretch of time; what was sent goes on to count, and with whom the limits
+    /// are shared stays as it is.
+    pub fn set_limits(&self, limits: &LimitOptions) {
+        self.limiter.set(limits);
+    }
+
+    /// Sends nothing new until [`go_on`](Client::go_on); requests under way are waited for.
+    pub fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Ends [`hold`](Client::hold).
+    pub fn go_on(&self) {
+        self.held.send_replace(false);
+    }
+
+    /// How many requests may be under way at the same time.
+    pub fn concurrency(&self) -> usize {
+        self.gate.limit()
+    }
+
+    /// The longest stretch of time that a limit looks back on; `None` where what was sent is known already.
+    pub fn longest_window(&self) -> Option<Duration> {
+        // Whoever shares limits with others has it from them.
+        if !self.limiter.is_blank() {
+            return None;
+        }
+        let windows = self.options.limits.limits().map(|limit| limit.window);
+        windows.max().map(Duration::from_micros)
+    }
+
+    /// Counts a request of so many tokens that left so long ago, in an earlier run for example.
+    pub fn sent_before(&self, ago: Duration, tokens: u64) {
+        self.limiter.sent_before(ago, tokens);
+    }
+
+    /// A line in the log about somebody who waits for a limit; not one for everybody.
+    pub(crate) fn tell_of_wait(&self, waited: Duration, every: Duration) {
+        let mut last = self
+            .told_of_wait
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= every) {
+            *last = Some(Instant::now());
+            let hint = self.limiter.wait_hint();
+            tracing::info!(?waited, newcomer_waits = ?hint, "requests wait for the limits");
+        }
     }
 
     /// Changes how many requests may be under way at the same time; those that are, go on.

@@ -112,6 +112,10 @@ impl Gate {
         }
     }
 
+    pub(crate) fn limit(&self) -> usize {
+        self.lock().limit
+    }
+
     /// Changes the limit. A running cut stays.
     pub(crate) fn set_limit(&self, limit: NonZeroUsize) {
         let mut state = self.lock();

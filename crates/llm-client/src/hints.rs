@@ -56,7 +56,7 @@ fn in_words(words: &str) -> Option<Duration> {
 }
 
 /// Numbers with units, one after another; the first thing that is neither ends them.
-fn spoken(text: &str) -> Option<Duration> {
+pub(crate) fn spoken(text: &str) -> Option<Duration> {
     let mut rest = text.trim_start().trim_start_matches(['~', '"']);
     let mut seconds = None;
     loop {

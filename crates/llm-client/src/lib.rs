@@ -1,13 +1,13 @@
 //! A client for OpenAI-compatible chat endpoints with one retry owner, a rate limit shared by all tasks, and every paid answer in your hands.
 //!
 //! ```
-//! use data_generation_llm_client::{Client, ClientOptions, Offline, Request};
+//! use data_generation_llm_client::{Client, ClientOptions, LimitOptions, Offline, Request};
 //! use std::{num::NonZeroU32, sync::Arc};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), data_generation_llm_client::Error> {
 //! let model = Offline::new(|request| Ok(format!("{}? Yes.", request.user)));
-//! let options = ClientOptions { rate_limit: NonZeroU32::new(600), ..ClientOptions::default() };
+//! let options = ClientOptions { limits: LimitOptions::per_minute(NonZeroU32::new(600)), ..ClientOptions::default() };
 //! let client = Client::new(Arc::new(model), options);
 //!
 //! let reply = client.ask(&Request::user("Is it raining")).await?;
@@ -25,16 +25,20 @@
 //! - [`classify`] says what an answer means, and [`ErrorKind`] whom a failure concerns: one row or the run.
 //! - [`Limiter`] is the rate limit, usable alone.
 
+mod announced;
 mod answer;
 mod body;
 mod call;
 mod classify;
 mod client;
 mod error;
+mod estimate;
 mod failure;
 mod gate;
 mod hints;
+mod ledger;
 mod limit;
+mod limit_file;
 mod model;
 mod offline;
 mod openai;
@@ -42,6 +46,7 @@ mod options;
 mod outage;
 mod question;
 mod reply;
+mod reserve;
 mod retry;
 mod secrets;
 mod symptoms;
@@ -52,7 +57,8 @@ pub use call::{Call, Event, WaitReason};
 pub use classify::{Budget, ClassifyOptions, Verdict, classify};
 pub use client::Client;
 pub use error::{BoxError, Error, ErrorKind, TransportError, TransportKind};
-pub use limit::Limiter;
+pub use limit::{LimitOptions, Limiter, Permit, Rates, TooLong};
+pub use limit_file::LimitFile;
 pub use model::{Model, Request};
 pub use offline::Offline;
 pub use openai::OpenAi;

@@ -1,19 +1,101 @@
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// How much later than its time a waiter may have been woken without the rate suffering for it.
-const LATENESS: Duration = Duration::from_millis(20);
+use crate::LimitFile;
+use crate::announced::Announced;
+use crate::ledger::{Entry, Ledger, Limit, Micros, Unit};
 
-/// Requests a minute, shared by all tasks: evenly spaced and first come, first served.
+/// So much may be sent to an endpoint in any stretch of time. All of them hold at the same time.
+#[derive(Debug, Clone)]
+pub struct LimitOptions {
+    /// Requests.
+    pub requests: Rates,
+    /// Tokens, those of the answers included.
+    pub tokens: Rates,
+    /// Requests that may leave at once after a quiet while (1: they are evenly spaced).
+    pub burst: NonZeroU32,
+    /// Take the limits from what the endpoint says in its headers; nothing goes beside the first request.
+    pub auto: bool,
+    /// Where several processes keep the limits together.
+    pub share: Option<LimitFile>,
+}
+
+/// Amounts, each for a stretch of time; `None`: no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// In any second.
+    pub a_second: Option<NonZeroU64>,
+    /// In any minute.
+    pub a_minute: Option<NonZeroU64>,
+    /// In any 24 hours; not evenly spaced.
+    pub a_day: Option<NonZeroU64>,
+}
+
+impl Default for LimitOptions {
+    /// No limits.
+    fn default() -> LimitOptions {
+        LimitOptions {
+            requests: Rates::default(),
+            tokens: Rates::default(),
+            burst: NonZeroU32::MIN,
+            auto: false,
+            share: None,
+        }
+    }
+}
+
+impl LimitOptions {
+    /// Requests a minute and nothing else.
+    pub fn per_minute(requests: Option<NonZeroU32>) -> LimitOptions {
+        let requests = Rates {
+            a_minute: requests.map(NonZeroU64::from),
+            ..Rates::default()
+        };
+        LimitOptions {
+            requests,
+            ..LimitOptions::default()
+        }
+    }
+
+    /// Whether there is anything to keep.
+    pub fn is_none(&self) -> bool {
+        !self.auto && self.limits().next().is_none()
+    }
+
+    pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> + use<> {
+        let of = |unit, rates: Rates| {
+            let windows = [
+                (rates.a_second, 1),
+                (rates.a_minute, 60),
+                (rates.a_day, 86_400),
+            ];
+            windows.into_iter().filter_map(move |(amount, seconds)| {
+                let amount = amount?.get();
+                let window = seconds * 1_000_000;
+                Some(Limit {
+                    unit,
+                    amount,
+                    window,
+                })
+            })
+        };
+        of(Unit::Requests, self.requests).chain(of(Unit::Tokens, self.tokens))
+    }
+}
+
+/// Limits of an endpoint, shared by all tasks: first come, first served, evenly spaced.
 ///
-/// Time that nobody used is not saved up, so there is never a burst. The space between two permits is
-/// half a percent longer than a minute divided by the limit, so that no sliding minute as the server
-/// sees it holds more than the limit.
+/// Time that nobody used is not saved up, so there is never a burst that was not asked for. The space between
+/// two permits is half a percent longer than a minute divided by the limit, so that no sliding minute as the
+/// server sees it holds more than the limit. Tokens are reserved when a request leaves and settled when it is
+/// known what it cost.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -31,87 +113,266 @@ const LATENESS: Duration = Duration::from_millis(20);
 /// ```
 #[derive(Debug)]
 pub struct Limiter {
-    interval: Duration,
+    /// The zero of the ledger's clock.
+    base: Instant,
+    /// What the clock says then.
+    start: Micros,
+    share: Option<LimitFile>,
+    /// Whether there is anything to keep: asked for each request.
+    in_use: AtomicBool,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// When the next permit may be given; `None` before the first.
-    next: Option<Instant>,
+    ledger: Ledger,
+    /// What was asked for; what an endpoint says only lowers it.
+    configured: Vec<Limit>,
+    burst: u64,
+    /// Nobody has said yet what the limits are: one request alone finds out.
+    unknown: Unknown,
+    /// Whether it was told that the shared file cannot be used.
+    told: bool,
     last_ticket: u64,
     /// Who waits, in order of coming; only the first one watches the clock.
     waiting: BTreeMap<u64, Arc<Notify>>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    No,
+    /// The next request finds out.
+    Ask,
+    /// One is under way.
+    Asked,
+}
+
+/// The right to send one request, with what is reserved for it.
+#[derive(Debug)]
+pub struct Permit<'a> {
+    limiter: &'a Limiter,
+    entry: Entry,
+    finds_out: bool,
+}
+
+/// A limit that would have to be waited for longer than anybody wants to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooLong {
+    /// The limit, in words.
+    pub limit: String,
+    /// How long.
+    pub wait: Duration,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the limit of {} is used up", self.limit)
+    }
+}
+
 impl Limiter {
-    /// At most this many permits in any minute.
-    pub fn per_minute(requests: NonZeroU32) -> Limiter {
-        let interval = Duration::from_secs(60).mul_f64(1.005) / requests.get();
+    /// Keeps these limits.
+    pub fn new(options: &LimitOptions) -> Limiter {
+        let configured: Vec<Limit> = options.limits().collect();
+        let burst = u64::from(options.burst.get());
+        // Those who share limits need one clock; others get one on which the past has a place.
+        let start = options.share.as_ref().map_or(0, |_| micros_since_boot());
+        let state = State {
+            ledger: Ledger::new(configured.iter().copied(), burst),
+            configured,
+            burst,
+            unknown: if options.auto {
+                Unknown::Ask
+            } else {
+                Unknown::No
+            },
+            told: false,
+            last_ticket: 0,
+            waiting: BTreeMap::new(),
+        };
         Limiter {
-            interval,
-            state: Mutex::default(),
+            base: Instant::now(),
+            start: BEFORE + start,
+            share: options.share.clone(),
+            in_use: AtomicBool::new(!options.is_none()),
+            state: Mutex::new(state),
         }
     }
 
+    /// At most this many permits in any minute.
+    pub fn per_minute(requests: NonZeroU32) -> Limiter {
+        Limiter::new(&LimitOptions::per_minute(Some(requests)))
+    }
+
     /// Waits for the next permit. Whoever stops waiting loses nothing but his place.
-    pub async fn acquire(&self) {
-        let Some(ticket) = self.take_or_queue() else {
-            return;
-        };
+    pub async fn acquire(&self) -> Permit<'_> {
+        match self.acquire_for(|| 0, Duration::MAX, |_, _| {}).await {
+            Ok(permit) => permit,
+            Err(_) => unreachable!("no wait is longer than the longest"),
+        }
+    }
+
+    /// Waits for a permit for a request of so many tokens; they are counted anew whenever its turn has come,
+    /// because what is known of them grows. `on_wait` hears what it waits for, once, where it does: the limit and the
+    /// time until the next permit.
+    ///
+    /// # Errors
+    /// At once, when the wait until the next permit is longer than `longest`.
+    pub async fn acquire_for(
+        &self,
+        tokens: impl Fn() -> u64,
+        longest: Duration,
+        on_wait: impl FnOnce(&str, Duration),
+    ) -> Result<Permit<'_>, TooLong> {
+        let ticket = self.queue();
+        let mut on_wait = Some(on_wait);
         loop {
-            match self.poll_front(ticket.number) {
-                Front::Granted => return,
-                Front::At(time) => sleep_until(time).await,
-                Front::Behind => ticket.turn.notified().await,
+            match self.poll(ticket.number, tokens()) {
+                Front::Granted(permit) => return Ok(permit),
+                Front::At(time, limit) => {
+                    let wait = time.saturating_duration_since(Instant::now());
+                    if wait > longest {
+                        let limit = limit.to_string();
+                        return Err(TooLong { limit, wait });
+                    }
+                    if let Some(on_wait) = on_wait.take() {
+                        on_wait(&limit.to_string(), wait);
+                    }
+                    // Others may give back what they did not use, and nobody tells us.
+                    let look = self.share.as_ref().map(|_| Instant::now() + LOOK_EVERY);
+                    let time = look.map_or(time, |look| look.min(time));
+                    tokio::select! {
+                        () = sleep_until(time) => {}
+                        () = ticket.turn.notified() => {}
+                    }
+                }
+                Front::Behind(limit, wait) => {
+                    if let Some(on_wait) = on_wait.take() {
+                        on_wait(&limit, wait);
+                    }
+                    ticket.turn.notified().await;
+                }
             }
         }
     }
 
     /// How long somebody who came now would wait.
     pub fn wait_hint(&self) -> Duration {
+        let now = self.now();
         let state = self.lock();
-        let ahead = u32::try_from(state.waiting.len()).unwrap_or(u32::MAX);
-        let next = state.next.map_or(Duration::ZERO, |next| {
-            next.saturating_duration_since(Instant::now())
-        });
-        next.saturating_add(self.interval.saturating_mul(ahead))
+        let (at, _) = state.ledger.earliest(now, 0);
+        let ahead = state
+            .ledger
+            .pace(0)
+            .saturating_mul(state.waiting.len() as u64);
+        Duration::from_micros((at - now).saturating_add(ahead))
     }
 
-    fn take_or_queue(&self) -> Option<Ticket<'_>> {
-        let now = Instant::now();
+    /// Counts a request of so many tokens that left so long ago, in another process for example.
+    pub fn sent_before(&self, ago: Duration, tokens: u64) {
+        let now = self.now();
+        let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
+        let at = now.saturating_sub(ago);
+        self.lock()
+            .with_ledger(self, now, |ledger| ledger.sent_before(at, tokens));
+    }
+
+    /// Other limits from now on; what was sent goes on to count.
+    pub fn set(&self, options: &LimitOptions) {
+        let now = self.now();
         let mut state = self.lock();
-        if state.waiting.is_empty() && state.next.is_none_or(|next| next <= now) {
-            state.next = Some(now + self.interval);
-            return None;
-        }
+        state.configured = options.limits().collect();
+        state.burst = u64::from(options.burst.get());
+        let (configured, burst) = (state.configured.clone(), state.burst);
+        state.ledger.set(now, configured, burst);
+        self.in_use.store(!options.is_none(), Ordering::Relaxed);
+        state.wake_first();
+    }
+
+    /// Whether there are any limits, or may be.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// The smallest limit of tokens: a request with more never fits.
+    pub(crate) fn most_tokens(&self) -> Option<Limit> {
+        self.lock().ledger.most_tokens()
+    }
+
+    /// What the endpoint says about its own limits. It lowers what is configured and never raises it.
+    pub(crate) fn learn(&self, announced: &[Announced]) {
+        let now = self.now();
+        let mut state = self.lock();
+        let configured = state.configured.clone();
+        state.with_ledger(self, now, |ledger| {
+            for said in announced {
+                learn(ledger, &configured, said, now);
+            }
+        });
+        state.wake_first();
+    }
+
+    /// Whether nothing is known of what was sent, by anybody who shares these limits.
+    pub(crate) fn is_blank(&self) -> bool {
+        let now = self.now();
+        self.lock()
+            .with_ledger(self, now, |ledger| ledger.is_blank())
+    }
+
+    fn now(&self) -> Micros {
+        self.start + u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
+    }
+
+    fn at(&self, time: Micros) -> Instant {
+        self.base + Duration::from_micros(time.saturating_sub(self.start).min(FAR))
+    }
+
+    fn queue(&self) -> Ticket<'_> {
+        let mut state = self.lock();
         state.last_ticket += 1;
         let (number, turn) = (state.last_ticket, Arc::new(Notify::new()));
         state.waiting.insert(number, Arc::clone(&turn));
-        Some(Ticket {
+        Ticket {
             limiter: self,
             number,
             turn,
-        })
+        }
     }
 
-    fn poll_front(&self, ticket: u64) -> Front {
-        let now = Instant::now();
+    fn poll(&self, ticket: u64, tokens: u64) -> Front<'_> {
+        let now = self.now();
         let mut state = self.lock();
-        if state
-            .waiting
-            .first_key_value()
-            .is_none_or(|(first, _)| *first != ticket)
-        {
-            return Front::Behind;
+        let first = state.waiting.first_key_value();
+        let is_first = first.is_some_and(|(first, _)| *first == ticket);
+        if !is_first {
+            let (at, limit) = state.ledger.earliest(now, tokens);
+            // Exact for whoever has just come, and only he tells of it.
+            let ahead = state.waiting.len() as u64 - 1;
+            let limit = limit.or_else(|| state.ledger.limits().next());
+            let wait = (at - now).saturating_add(state.ledger.pace(tokens).saturating_mul(ahead));
+            let limit = limit.map_or_else(String::new, |limit| limit.to_string());
+            return Front::Behind(limit, Duration::from_micros(wait));
         }
-        match state.next {
-            Some(next) if next > now => Front::At(next),
-            next => {
-                // Timers ring late by a millisecond or so; without this the loss would add up.
-                let due = next.filter(|next| now - *next <= LATENESS).unwrap_or(now);
-                state.next = Some(due + self.interval);
-                Front::Granted
+        if state.unknown == Unknown::Asked {
+            let what = "the endpoint's limits, which the first answer will tell";
+            return Front::Behind(what.to_owned(), Duration::ZERO);
+        }
+        let taken = state.with_ledger(self, now, |ledger| match ledger.earliest(now, tokens) {
+            (at, Some(limit)) => Err((at, limit)),
+            (_, None) => Ok(ledger.take(now, tokens)),
+        });
+        match taken {
+            Err((at, limit)) => Front::At(self.at(at), limit),
+            Ok(entry) => {
+                let finds_out = state.unknown == Unknown::Ask;
+                if finds_out {
+                    state.unknown = Unknown::Asked;
+                }
+                Front::Granted(Permit {
+                    limiter: self,
+                    entry,
+                    finds_out,
+                })
             }
         }
     }
@@ -121,10 +382,100 @@ impl Limiter {
     }
 }
 
-enum Front {
-    Granted,
-    At(Instant),
-    Behind,
+/// The ledger's clock begins so early that a day before the process has its place on it.
+const BEFORE: Micros = 2 * 86_400 * 1_000_000;
+/// Longer than any process runs.
+const FAR: Micros = 10 * 365 * 86_400 * 1_000_000;
+
+fn learn(ledger: &mut Ledger, configured: &[Limit], said: &Announced, now: Micros) {
+    let own = configured.iter().find(|own| own.is_like(said.limit));
+    let limit = Limit {
+        amount: own.map_or(said.limit.amount, |own| own.amount.min(said.limit.amount)),
+        ..said.limit
+    };
+    if !ledger.limits().any(|known| known == limit) {
+        tracing::info!(%limit, "the endpoint says what its limit is");
+    }
+    ledger.lower(now, limit);
+    let Some(remaining) = said.remaining else {
+        return;
+    };
+    if let (0, Some(reset)) = (remaining, said.reset) {
+        let reset = u64::try_from(reset.as_micros()).unwrap_or(u64::MAX);
+        ledger.hold(limit, now.saturating_add(reset));
+    }
+    // Somebody else uses the same key.
+    let used = said.limit.amount.saturating_sub(remaining);
+    let others = used.saturating_sub(ledger.used(limit, now));
+    if others > 1 + said.limit.amount / 50 {
+        ledger.others(limit, now, others);
+    }
+}
+
+/// How often whoever shares limits looks whether others have given something back.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+fn micros_since_boot() -> Micros {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * 1_000_000 + nanos / 1_000
+}
+
+impl State {
+    /// Looks at the ledger and changes it: the one of this process, or the one that it shares.
+    fn with_ledger<T>(
+        &mut self,
+        limiter: &Limiter,
+        now: Micros,
+        act: impl FnOnce(&mut Ledger) -> T,
+    ) -> T {
+        let Some(share) = &limiter.share else {
+            return act(&mut self.ledger);
+        };
+        let (value, shared) = share.with(&mut self.ledger, now, act);
+        if let Err(error) = shared
+            && !std::mem::replace(&mut self.told, true)
+        {
+            tracing::warn!(file = %share.path().display(), %error, "the limits are not shared: the file cannot be used");
+        }
+        value
+    }
+
+    fn wake_first(&self) {
+        if let Some((_, turn)) = self.waiting.first_key_value() {
+            turn.notify_one();
+        }
+    }
+}
+
+impl Permit<'_> {
+    /// Tells what the request came to: the tokens it cost, none where it came to nothing. Without it what was
+    /// reserved stays taken until the windows have passed.
+    pub fn settle(self, tokens: u64) {
+        let now = self.limiter.now();
+        let mut state = self.limiter.lock();
+        state.with_ledger(self.limiter, now, |ledger| {
+            ledger.settle(self.entry, tokens)
+        });
+        state.wake_first();
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        // Whatever the answer said has been learnt by now.
+        if self.finds_out {
+            let mut state = self.limiter.lock();
+            state.unknown = Unknown::No;
+            state.wake_first();
+        }
+    }
+}
+
+enum Front<'a> {
+    Granted(Permit<'a>),
+    At(Instant, Limit),
+    Behind(String, Duration),
 }
 
 /// A place in the queue, given up when it is dropped.
@@ -138,12 +489,9 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
         state.waiting.remove(&self.number);
-        if let Some((_, next)) = state.waiting.first_key_value() {
-            next.notify_one();
-        }
+        state.wake_first();
     }
 }
-
 #[cfg(test)]
 mod tests {
     use futures::future::join_all;
@@ -206,7 +554,7 @@ mod tests {
         let waiters: Vec<_> = (0..4)
             .map(|_| {
                 let limiter = Arc::clone(&limiter);
-                tokio::spawn(async move { limiter.acquire().await })
+                tokio::spawn(async move { drop(limiter.acquire().await) })
             })
             .collect();
         advance(Duration::from_millis(500)).await;
@@ -231,10 +579,235 @@ mod tests {
         assert_eq!(limiter.wait_hint(), Duration::from_millis(1005));
         let waiting = tokio::spawn({
             let limiter = Arc::clone(&limiter);
-            async move { limiter.acquire().await }
+            async move { drop(limiter.acquire().await) }
         });
         tokio::task::yield_now().await;
         assert_eq!(limiter.wait_hint(), Duration::from_millis(2010));
         waiting.abort();
+    }
+
+    fn of_tokens(a_minute: u64) -> Limiter {
+        let tokens = Rates {
+            a_minute: NonZeroU64::new(a_minute),
+            ..Rates::default()
+        };
+        Limiter::new(&LimitOptions {
+            tokens,
+            ..LimitOptions::default()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_were_not_used_are_given_to_the_next() {
+        let limiter = of_tokens(1_000);
+        let start = Instant::now();
+        let acquire = || limiter.acquire_for(|| 900, Duration::MAX, |_, _| {});
+        let first = acquire().await.unwrap();
+        let (second, ()) = tokio::join!(acquire(), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            first.settle(0);
+        });
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+        second.unwrap().settle(900);
+        acquire().await.unwrap();
+        assert!(start.elapsed() > Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_hears_for_which_limit_and_how_long() {
+        let limiter = of_tokens(1_000);
+        limiter
+            .acquire_for(|| 500, Duration::MAX, |_, _| {})
+            .await
+            .unwrap();
+        let mut heard = None;
+        let told = |limit: &str, wait: Duration| heard = Some((limit.to_owned(), wait.as_secs()));
+        limiter
+            .acquire_for(|| 500, Duration::MAX, told)
+            .await
+            .unwrap();
+        assert_eq!(heard, Some(("1000 tokens a minute".to_owned(), 30)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_too_long_is_refused_with_its_length() {
+        let requests = Rates {
+            a_day: NonZeroU64::new(1),
+            ..Rates::default()
+        };
+        let limiter = Limiter::new(&LimitOptions {
+            requests,
+            ..LimitOptions::default()
+        });
+        let longest = Duration::from_secs(900);
+        limiter.acquire_for(|| 0, longest, |_, _| {}).await.unwrap();
+        let refused = limiter
+            .acquire_for(|| 0, longest, |_, _| {})
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the limit of 1 requests a day is used up"
+        );
+        assert!(refused.wait > Duration::from_secs(86_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_before_is_no_longer_there_to_be_used() {
+        let limiter = limiter(10);
+        for n in 0..10 {
+            limiter.sent_before(Duration::from_secs(50 - n), 0);
+        }
+        let start = Instant::now();
+        limiter.acquire().await;
+        assert!(
+            (9..=11).contains(&start.elapsed().as_secs()),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_can_be_changed_while_somebody_waits() {
+        let limiter = limiter(1);
+        limiter.acquire().await;
+        let start = Instant::now();
+        let (_, ()) = tokio::join!(limiter.acquire(), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            limiter.set(&LimitOptions::per_minute(NonZeroU32::new(600)));
+        });
+        assert!(
+            start.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            start.elapsed()
+        );
+        let start = Instant::now();
+        limiter.acquire().await;
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    fn said(amount: u64, remaining: u64, reset: u64) -> Announced {
+        Announced {
+            limit: Limit {
+                unit: Unit::Requests,
+                amount,
+                window: 60_000_000,
+            },
+            remaining: Some(remaining),
+            reset: Some(Duration::from_secs(reset)),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_endpoint_says_lowers_a_limit_and_never_raises_it() {
+        for (announced, interval) in [(6_000, 1), (6, 10)] {
+            let limiter = limiter(60);
+            limiter.learn(&[said(announced, announced - 1, 1)]);
+            let times = times(&limiter, 4).await;
+            let apart = (times[3] - times[2]).as_secs();
+            assert_eq!(apart, interval, "{announced} a minute");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_has_nothing_left_is_waited_for() {
+        let limiter = limiter(60);
+        limiter.learn(&[said(60, 0, 25)]);
+        let start = Instant::now();
+        limiter.acquire().await;
+        assert!(start.elapsed() >= Duration::from_secs(25));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_use_of_the_same_key_is_left_to_them() {
+        let limiter = limiter(60);
+        limiter.acquire().await;
+        limiter.learn(&[said(60, 10, 50)]);
+        let start = Instant::now();
+        let times = times(&limiter, 60).await;
+        let at_once = times
+            .iter()
+            .filter(|time| **time - start < Duration::from_secs(58));
+        assert_eq!(at_once.count(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_auto_one_request_alone_finds_out_what_the_limits_are() {
+        let limiter = Arc::new(Limiter::new(&LimitOptions {
+            auto: true,
+            ..LimitOptions::default()
+        }));
+        let first = limiter.acquire().await;
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let limiter = Arc::clone(&limiter);
+                tokio::spawn(async move {
+                    drop(limiter.acquire().await);
+                    Instant::now()
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+        limiter.learn(&[said(60, 59, 1)]);
+        first.settle(0);
+        let mut times = Vec::new();
+        for waiting in waiting {
+            times.push(waiting.await.unwrap());
+        }
+        assert!((1..=2).contains(&(times[2] - times[1]).as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_share_a_limit_keep_it_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |requests| {
+            let share = LimitFile::open(dir.path().join("x.json")).unwrap();
+            Limiter::new(&LimitOptions {
+                share: Some(share),
+                ..LimitOptions::per_minute(NonZeroU32::new(requests))
+            })
+        };
+        let (limiters, later) = ([of(60), of(60), of(60)], of(60));
+        let all = join_all(limiters.iter().map(|limiter| times(limiter, 40))).await;
+        let mut times: Vec<Instant> = all.into_iter().flatten().collect();
+        times.sort();
+        for pair in times.windows(61) {
+            assert!(pair[60] - pair[0] > Duration::from_secs(60));
+        }
+        assert!(times[119] - times[0] < Duration::from_secs(130));
+        assert!(!later.is_blank(), "it knows what the others have sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_one_gives_back_another_one_uses() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = || {
+            let share = Some(LimitFile::open(dir.path().join("x.json")).unwrap());
+            let tokens = Rates {
+                a_minute: NonZeroU64::new(1_000),
+                ..Rates::default()
+            };
+            Limiter::new(&LimitOptions {
+                tokens,
+                share,
+                ..LimitOptions::default()
+            })
+        };
+        let (one, other) = (of(), of());
+        let start = Instant::now();
+        let first = one
+            .acquire_for(|| 900, Duration::MAX, |_, _| {})
+            .await
+            .unwrap();
+        let (_, ()) = tokio::join!(other.acquire_for(|| 900, Duration::MAX, |_, _| {}), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            first.settle(0);
+        });
+        assert!(
+            start.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }

@@ -38,6 +38,11 @@ pub trait Model: Send + Sync {
             .into_bytes()
     }
 
+    /// The most tokens that an answer can have, where that is limited.
+    fn max_tokens(&self) -> Option<u64> {
+        None
+    }
+
     /// Asks once; never retries. `attempt` counts the requests of a row from 1.
     ///
     /// # Errors
@@ -60,6 +65,9 @@ macro_rules! forward {
             }
             fn identity(&self, request: &Request) -> Vec<u8> {
                 (**self).identity(request)
+            }
+            fn max_tokens(&self) -> Option<u64> {
+                (**self).max_tokens()
             }
             fn ask<'a>(
                 &'a self,

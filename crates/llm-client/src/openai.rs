@@ -136,6 +136,11 @@ impl Model for OpenAi {
         &self.model
     }
 
+    fn max_tokens(&self) -> Option<u64> {
+        let of = |name: &str| self.fields.get(name).and_then(Value::as_u64);
+        of("max_tokens").or_else(|| of("max_completion_tokens"))
+    }
+
     fn identity(&self, request: &Request) -> Vec<u8> {
         let mut body = self.body(request);
         if let Some(fields) = body.as_object_mut() {

@@ -1,16 +1,18 @@
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+use crate::LimitOptions;
 
 /// How a [`Client`](crate::Client) paces and repeats its requests.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// Requests at the same time, at most.
     pub concurrency: NonZeroUsize,
-    /// Requests a minute, at most; `None` for no limit.
-    pub rate_limit: Option<NonZeroU32>,
+    /// What may be sent in any stretch of time.
+    pub limits: LimitOptions,
     /// When and how often a request is sent again.
     pub retry: RetryOptions,
     /// How long an endpoint that has answered before is waited for when nobody is there any more (15
@@ -21,11 +23,11 @@ pub struct ClientOptions {
 }
 
 impl Default for ClientOptions {
-    /// Five requests at the same time, no rate limit.
+    /// Five requests at the same time, no limits.
     fn default() -> ClientOptions {
         ClientOptions {
             concurrency: NonZeroUsize::MIN.saturating_add(4),
-            rate_limit: None,
+            limits: LimitOptions::default(),
             retry: RetryOptions::default(),
             max_outage: Duration::from_secs(900),
             reasoning: ReasoningPolicy::default(),

@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::gate::{Slot, Stopped, Wait};
 use crate::outage::Sign;
-use crate::reply::estimate_tokens;
+use crate::reserve::{Refused, Reserved, guess_of};
 use crate::retry::Spent;
 use crate::{
     Answer, Budget, Call, ClassifyOptions, Client, Error, ErrorKind, Event, Reply, Request,
@@ -80,10 +80,10 @@ impl<'a> Question<'a> {
                 Some(slot) => slot,
                 None => self.enter().await?,
             };
-            if !self.permit(&slot).await? {
+            let Some(reserved) = self.permit(&slot).await? else {
                 continue;
-            }
-            let outcome = self.send().await?;
+            };
+            let outcome = self.send(reserved).await?;
             match self.judge(outcome, slot) {
                 Next::Settled(settled) => return settled,
                 Next::Again(slot) => kept = slot,
@@ -135,7 +135,28 @@ impl<'a> Question<'a> {
         failed.map(Err)
     }
 
+    async fn wait_while_held(&self) -> Result<(), Error> {
+        if !*self.client.held.borrow() {
+            return Ok(());
+        }
+        self.call.event(&Event::Waiting {
+            on: WaitReason::Hold,
+            at_most: None,
+        });
+        let mut held = self.client.held.subscribe();
+        tokio::select! {
+            biased;
+            () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
+            () = self.client.halted.cancelled() => return Err(self.error(ErrorKind::Stopped)),
+            // The sender lives in the client.
+            _ = held.wait_for(|held| !held) => {}
+        }
+        self.call.event(&Event::Resumed);
+        Ok(())
+    }
+
     async fn enter(&self) -> Result<Slot<'a>, Error> {
+        self.wait_while_held().await?;
         let mut waited = false;
         let entered = self.client.gate.enter(|wait| {
             waited = true;
@@ -156,31 +177,51 @@ impl<'a> Question<'a> {
         Ok(slot)
     }
 
-    /// Waits for the rate limit. `false`: the gate has closed meanwhile, this slot is worth nothing.
-    async fn permit(&self, slot: &Slot<'_>) -> Result<bool, Error> {
-        if let Some(limiter) = &self.client.limiter {
-            let at_most = limiter.wait_hint();
-            if !at_most.is_zero() {
-                self.call.event(&Event::Waiting {
-                    on: WaitReason::RateLimit,
-                    at_most: Some(at_most),
-                });
+    /// Waits for the limits. `None`: the gate has closed meanwhile, this slot is worth nothing.
+    async fn permit(&self, slot: &Slot<'_>) -> Result<Option<Reserved<'a>>, Error> {
+        let mut waited = false;
+        let reserved = Reserved::wait(self.client, self.prompt_tokens(), |limit, wait| {
+            waited = true;
+            let limit = limit.to_owned();
+            self.call.event(&Event::Waiting {
+                on: WaitReason::RateLimit { limit },
+                at_most: Some(wait),
+            });
+        });
+        let reserved = tokio::select! {
+            biased;
+            () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
+            () = slot.closed() => None,
+            reserved = reserved => Some(reserved),
+        };
+        if waited {
+            self.call.event(&Event::Resumed);
+        }
+        match reserved {
+            Some(Ok(reserved)) if slot.is_open() && !*self.client.held.borrow() => {
+                Ok(Some(reserved))
             }
-            tokio::select! {
-                biased;
-                () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
-                () = slot.closed() => {}
-                () = limiter.acquire() => {}
+            Some(Ok(reserved)) => {
+                reserved.give_back();
+                Ok(None)
             }
-            if !at_most.is_zero() {
-                self.call.event(&Event::Resumed);
+            None => Ok(None),
+            Some(Err(Refused::NeverFits(message))) => {
+                Err(self.row("above_token_limit", message, None))
+            }
+            Some(Err(Refused::TooLong(limit))) => {
+                self.client.halt();
+                let (message, wait) = (limit.to_string(), Some(limit.wait));
+                Err(self.error(ErrorKind::Later { message, wait }))
             }
         }
-        Ok(slot.is_open())
     }
 
     /// One request, and its answer made safe.
-    async fn send(&mut self) -> Result<Result<Answer, TransportError>, Error> {
+    async fn send(
+        &mut self,
+        reserved: Reserved<'a>,
+    ) -> Result<Result<Answer, TransportError>, Error> {
         self.spent.start();
         self.attempt = self.call.next_attempt();
         let _in_flight = InFlight::new(&self.client.in_flight);
@@ -194,11 +235,13 @@ impl<'a> Question<'a> {
             Err(_) => (None, start.elapsed()),
         };
         let paid = outcome.as_ref().ok().filter(|answer| answer.is_paid());
+        let usage = paid.map(|answer| Usage::of_body(&answer.body, self.prompt_tokens()));
+        reserved.settle(&outcome, usage);
         self.call.event(&Event::Answered {
             attempt,
             status,
             latency,
-            usage: paid.map(|answer| Usage::of_body(&answer.body, self.prompt_tokens())),
+            usage,
         });
         match &outcome {
             Ok(answer) => {
@@ -470,8 +513,7 @@ impl<'a> Question<'a> {
 
     /// A guess, for answers that do not say.
     fn prompt_tokens(&self) -> u64 {
-        let system = self.request.system.as_deref().map_or(0, estimate_tokens);
-        system + estimate_tokens(&self.request.user)
+        guess_of(self.request)
     }
 
     fn classify(&self, outcome: &Result<Answer, TransportError>) -> Verdict {

@@ -54,8 +54,9 @@ pub fn estimate_tokens(text: &str) -> u64 {
 }
 
 impl Usage {
-    /// What an answer cost, good or not: what its body says, else a guess.
-    pub(crate) fn of_body(body: &[u8], prompt_tokens: u64) -> Usage {
+    /// What an answer cost, good or not: what its body says, else a guess by its letters and the tokens of the
+    /// prompt that are given here.
+    pub fn of_body(body: &[u8], prompt_tokens: u64) -> Usage {
         let completion = crate::body::read(body).unwrap_or_default();
         Usage::of(&completion, prompt_tokens)
     }

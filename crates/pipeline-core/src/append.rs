@@ -79,15 +79,15 @@ impl AppendFile {
                 return Ok(Repair::NewlineAdded);
             }
         } else if whole > 0 {
-            // A power loss can leave a last line of NULs that even has its newline.
+            // A power loss can leave NULs in a last line that even has its newline.
             let start = self
                 .end_of_last_line(whole - 1)
                 .map_err(Error::io("could not read", &self.path))?;
-            let mut first = [0];
+            let mut last = vec![0; usize::try_from(whole - start).unwrap_or(usize::MAX)];
             self.file
-                .read_exact_at(&mut first, start)
+                .read_exact_at(&mut last, start)
                 .map_err(Error::io("could not read", &self.path))?;
-            if first == [0] {
+            if memchr::memchr(0, &last).is_some() {
                 keep = start;
             }
         }
@@ -314,6 +314,10 @@ mod tests {
         assert_eq!(
             opened(b"{}\n\0\0\n"),
             (Repair::Cut(3), b"{}\n{\"new\":1}\n".to_vec())
+        );
+        assert_eq!(
+            opened(b"{}\n{\"a\":\0\0}\n"),
+            (Repair::Cut(9), b"{}\n{\"new\":1}\n".to_vec())
         );
         assert_eq!(opened(b"{}\n").0, Repair::None);
         assert_eq!(opened(b"{}").0, Repair::NewlineAdded);

@@ -61,7 +61,9 @@ impl Before {
 
         let judged: HashSet<u64> = failed.values().flatten().copied().collect();
         let mut unjudged = Vec::new();
-        let mut next_seq = 1;
+        // A number that a failure names is taken, also where a crash has taken the answer itself: under it
+        // another row's answer would count as judged.
+        let mut next_seq = judged.iter().max().map_or(1, |seq| seq + 1);
         each_line(&dir.join("journal.jsonl"), |_, offset, line| {
             let head = journal::head(line)?;
             next_seq = next_seq.max(head.seq + 1);
@@ -207,6 +209,16 @@ mod tests {
         assert_eq!(before.unjudged_of(id(2)).count(), 1);
         assert_eq!(before.unjudged_of(id(3)).count(), 1);
         assert_eq!(before.unjudged_of(id(1)).count(), 0);
+    }
+
+    #[test]
+    fn the_number_of_an_answer_that_is_gone_is_not_given_again() {
+        let failure = format!("{{\"id\":\"{}\",\"answers\":[7]}}\n", id(2));
+        let dir = folder(&[
+            ("failures.jsonl", &failure),
+            ("journal.jsonl", &answer(5, id(3))),
+        ]);
+        assert_eq!(Before::load(dir.path()).unwrap().next_seq, 8);
     }
 
     #[test]

@@ -36,8 +36,14 @@ impl RunFolder {
 
     fn at(dir: PathBuf) -> Result<RunFolder, Error> {
         let made = !dir.exists();
-        make_folders(&dir)?;
-        RunFolder::locked(dir, made)
+        loop {
+            make_folders(&dir)?;
+            match RunFolder::locked(dir.clone(), made) {
+                // Another process has taken it back or moved it aside in between.
+                Err(_) if !dir.exists() => {}
+                locked => return locked,
+            }
+        }
     }
 
     fn locked(dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
@@ -67,12 +73,35 @@ impl RunFolder {
         if let Some((place, old)) = self.replaces.take() {
             move_aside(&place)?;
             drop(old);
-            std::fs::rename(&self.dir, &place).map_err(Error::io("could not make", &place))?;
+            self.move_to(&place)?;
             let parent = place.parent().unwrap_or(Path::new("."));
             sync_folder(parent).map_err(Error::io("could not write", parent))?;
             self.dir = place;
         }
         Ok(self.dir.clone())
+    }
+
+    /// While the place was free another process may have made a folder there. If it works on it, it was first;
+    /// if not, it finds this run there instead.
+    fn move_to(&self, place: &Path) -> Result<(), Error> {
+        let mut tries = 0;
+        while let Err(error) = std::fs::rename(&self.dir, place) {
+            tries += 1;
+            if error.kind() != io::ErrorKind::DirectoryNotEmpty || tries > 3 {
+                return Err(Error::io("could not make", place)(error));
+            }
+            let lock = Arc::new(Lock::take(place)?);
+            let other = RunFolder {
+                dir: place.to_owned(),
+                made: true,
+                lock,
+                replaces: None,
+            };
+            if !is_run(place) {
+                other.discard_if_made();
+            }
+        }
+        Ok(())
     }
 
     /// Whoever still writes holds it, and nobody else may begin.
@@ -327,6 +356,35 @@ mod tests {
         assert_eq!(place.unfinished(&Map::new()).unwrap().unwrap().0, path);
         let other = Map::from_iter([("model".to_owned(), Value::from("x"))]);
         assert!(place.unfinished(&other).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_place_that_another_made_meanwhile_and_did_not_begin_in_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), false);
+        fill(&open(&place, &Start::default()).unwrap());
+        let start = Start {
+            new: true,
+            ..Start::default()
+        };
+        let experiment = place.output_dir.join("demo");
+        let mut fresh = open(&place, &start).unwrap();
+        let (old, _lock) = fresh.replaces.take().unwrap();
+        move_aside(&old).unwrap();
+        drop(open(&place, &Start::default()).unwrap());
+        fresh.move_to(&experiment).unwrap();
+        assert!(!fresh.dir().exists());
+
+        let holding = Lock::take(&experiment);
+        assert!(matches!(
+            holding.unwrap_err().kind(),
+            ErrorKind::Locked { .. }
+        ));
+        let mut late = RunFolder::first_free(&place.output_dir.join(".late")).unwrap();
+        let error = late.move_to(&experiment).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Locked { .. }), "{error}");
+        late.made = true;
+        late.discard_if_made();
     }
 
     #[test]

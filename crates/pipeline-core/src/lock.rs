@@ -2,56 +2,127 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+
+/// Looks at the note of another process, which may have the lock and be about to write.
+const LOOKS: u32 = 100;
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// An operating-system lock: a process that dies gives it back.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
     pub(crate) fn take(dir: &Path) -> Result<Lock, Error> {
         let path = dir.join("run.lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(Error::io("could not open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Who it is matters less than that it is there.
-                let holder = match file.read_to_string(&mut holder) {
-                    Ok(_) if !holder.trim().is_empty() => holder.trim().to_owned(),
-                    _ => "it has not said which".to_owned(),
-                };
-                return Err(ErrorKind::Locked {
-                    dir: dir.to_owned(),
-                    holder,
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(Error::io("could not open", &path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(ErrorKind::Locked {
+                        dir: dir.to_owned(),
+                        holder: holder(&file),
+                    }
+                    .into());
                 }
-                .into());
+                Err(TryLockError::Error(error)) => {
+                    return Err(Error::io("could not lock", &path)(error));
+                }
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(Error::io("could not lock", &path)(error));
+            // Since it was opened the folder may have been moved aside or taken back: then this is the lock of
+            // another folder, or of none.
+            if is_at(&file, &path) {
+                let lock = Lock { file };
+                lock.note().map_err(Error::io("could not write", &path))?;
+                return Ok(lock);
             }
         }
+    }
+
+    /// Says whose it is.
+    fn note(&self) -> std::io::Result<()> {
         let note = format!(
             "process {}, since {}\n",
             std::process::id(),
             crate::manifest::now()
         );
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(note.as_bytes()))
-            .map_err(Error::io("could not write", &path))?;
-        Ok(Lock { _file: file })
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(note.as_bytes())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever comes next must not be taken for this process until it has said who it is.
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!(%error, "the note in run.lock stays");
+        }
+    }
+}
+
+/// Who says that it holds the lock.
+fn holder(mut file: &File) -> String {
+    for _ in 0..LOOKS {
+        let mut note = String::new();
+        let read = file.rewind().and_then(|()| file.read_to_string(&mut note));
+        // Who it is matters less than that it is there.
+        if read.is_ok() && note.ends_with('\n') {
+            return note.trim().to_owned();
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    "it has not said which".to_owned()
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_of_the_folder_that_is_there_now() {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, aside) = (place.path().join("demo"), place.path().join("aside"));
+        std::fs::create_dir(&dir).unwrap();
+        let old = Lock::take(&dir).unwrap();
+        std::fs::rename(&dir, &aside).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        let new = Lock::take(&dir).unwrap();
+        assert!(!is_at(&old.file, &dir.join("run.lock")));
+        assert!(is_at(&new.file, &dir.join("run.lock")));
+        assert!(is_at(&old.file, &aside.join("run.lock")));
+    }
+
+    #[test]
+    fn a_process_that_ends_leaves_no_note_of_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let note = || std::fs::read_to_string(dir.path().join("run.lock")).unwrap();
+        assert!(note().contains(&std::process::id().to_string()));
+        drop(lock);
+        assert_eq!(note(), "");
     }
 }

@@ -131,8 +131,12 @@ impl Place {
                 && has_answers(&dir)
                 && let Ok(lock) = Lock::take(&dir)
             {
+                // It may have come to its end since its manifest was read.
+                let now = Manifest::read(&dir)?.unwrap_or(manifest);
                 drop(lock);
-                return Ok(Some((dir, manifest)));
+                if !now.is_finished() {
+                    return Ok(Some((dir, now)));
+                }
             }
         }
         Ok(None)

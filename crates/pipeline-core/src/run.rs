@@ -18,6 +18,7 @@ use crate::failures;
 use crate::folder::RunFolder;
 use crate::look::{Look, Looked};
 use crate::manifest::{Manifest, Setting};
+use crate::past::Past;
 use crate::place::{Place, Start, Target, has_answers};
 use crate::report::Report;
 use crate::shared::Shared;
@@ -235,6 +236,10 @@ impl Job {
         .await?;
         self.dir = folder.take_place()?;
         let dir = self.dir.as_path();
+        let past = Past::of(dir, resumed.then_some(&manifest));
+        for step in &self.workflow.steps {
+            step.resume(&past);
+        }
         let Looked {
             mut before,
             plan,

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::Event;
 use crate::journal::{JournaledAnswer, PaidAnswer};
+use crate::past::Past;
 use crate::record::Usage;
 use crate::row::{Row, RowId};
 use crate::shared::Shared;
@@ -85,6 +86,10 @@ pub trait Step: Send + Sync {
         draft: &'a mut Draft,
         cx: &'a StepContext<'a>,
     ) -> BoxFuture<'a, Result<(), StepError>>;
+
+    /// Called once, before the first row is taken up: for a step that keeps to limits over time, which a new
+    /// start must not fill up again.
+    fn resume(&self, _past: &Past<'_>) {}
 
     /// The key of the call that this step would make for a row, where the row alone decides it; see
     /// [`call_key`](crate::call_key). A fork keeps the answers whose key is unchanged, so those of a step

@@ -93,36 +93,37 @@ fn init_where_no_folder_can_be_made_says_so() {
 #[test]
 fn help_names_the_commands_the_way_to_begin_and_the_exit_codes() {
     assert_snapshot!(Folder::new().datagen(["--help"]).end().shown(), @"
-    exit 0
-    --- stdout
-    datagen: datasets from prompts and rows with large language models, from the command line.
+        exit 0
+        --- stdout
+        datagen: datasets from prompts and rows with large language models, from the command line.
 
-    Usage: datagen <COMMAND>
+        Usage: datagen <COMMAND>
 
-    Commands:
-      init     Writes a working configuration (offline), prompts and rows to start from
-      check    Shows the configuration with where each value comes from, the prompts, and checks every
-               row. Sends nothing
-      preview  Shows the exact messages of the first rows. Sends nothing
-      run      Makes the dataset; the same command again goes on where it stopped
-      help     Print this message or the help of the given subcommand(s)
+        Commands:
+          init     Writes a working configuration (offline), prompts and rows to start from
+          check    Shows the configuration with where each value comes from, the prompts, and checks every
+                   row. Sends nothing
+          preview  Shows the exact messages of the first rows. Sends nothing
+          run      Makes the dataset; the same command again goes on where it stopped
+          ctl      Changes a run while it works, from another terminal
+          help     Print this message or the help of the given subcommand(s)
 
-    Options:
-      -h, --help     Print help
-      -V, --version  Print version
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
 
-    To begin: `datagen init demo && cd demo && datagen run` makes a dataset offline, without a key.
+        To begin: `datagen init demo && cd demo && datagen run` makes a dataset offline, without a key.
 
-    Exit codes:
-      0    all rows are in the dataset
-      1    unexpected: a defect of this program
-      2    something to change in command, configuration, prompts or rows; nothing was sent
-      3    finished, some rows failed
-      4    the provider refused in a way that no retry cures
-      74   the operating system refused a read or a write
-      75   try again later
-      130  interrupted
-    ");
+        Exit codes:
+          0    all rows are in the dataset
+          1    unexpected: a defect of this program
+          2    something to change in command, configuration, prompts or rows; nothing was sent
+          3    finished, some rows failed
+          4    the provider refused in a way that no retry cures
+          74   the operating system refused a read or a write
+          75   try again later
+          130  interrupted
+        ");
 }
 
 #[test]

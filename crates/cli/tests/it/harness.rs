@@ -63,7 +63,12 @@ impl Folder {
 
     /// With a configuration, a prompt and three rows for a server.
     pub(crate) fn asking(server: &Server) -> Folder {
-        Folder::with_config(&ASKING.replace("BASE_URL", &server.base_url()))
+        Folder::asking_at(&server.base_url())
+    }
+
+    /// The same for a server of another kind.
+    pub(crate) fn asking_at(base_url: &str) -> Folder {
+        Folder::with_config(&ASKING.replace("BASE_URL", base_url))
     }
 
     fn with_config(config: &str) -> Folder {
@@ -311,6 +316,16 @@ impl Running {
         self.until(&format!("{name} has {count} lines"), |_| {
             std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() >= count)
         });
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        assert!(self.began.elapsed() < PATIENCE, "it still runs");
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

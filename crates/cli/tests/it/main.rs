@@ -1,6 +1,8 @@
 //! The program as people use it: each test has a folder of its own, and the endpoint is on 127.0.0.1.
 
 #[cfg(test)]
+mod closed_output;
+#[cfg(test)]
 mod endpoint;
 #[cfg(test)]
 mod filters;
@@ -9,7 +11,13 @@ mod first_steps;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod interrupting;
+#[cfg(test)]
+mod limits_of_the_system;
+#[cfg(test)]
 mod log;
+#[cfg(test)]
+mod many_processes;
 #[cfg(test)]
 mod mistakes_in_commands;
 #[cfg(test)]
@@ -25,6 +33,10 @@ mod secrets;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod shared_limits;
+#[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod steering;
 #[cfg(test)]
 mod time_stamps;

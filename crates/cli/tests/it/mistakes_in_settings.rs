@@ -297,12 +297,22 @@ fn a_log_level_that_is_none() {
 }
 
 #[test]
-fn a_limit_that_would_not_be_kept() {
-    assert_snapshot!(said(nothing, ["--set", "model.token_limit=1000"], &[]), @"
-    exit 2
-    --- stderr
-    error: `model.token_limit` (--set model.token_limit) is not kept by this version, and a limit that is not kept is worse than none: set it to null and choose model.rate_limit so that the tokens fit
-    ");
+fn a_limit_that_is_none() {
+    assert_snapshot!(said(nothing, ["--set", "model.rate_limit=fast"], &[]), @"
+        exit 2
+        --- stderr
+        error: --set model.rate_limit: `model.rate_limit`: found the string `fast`, expected a number of requests a minute above 0, `auto` or null
+        ");
+    assert_snapshot!(said(nothing, ["--set", "model.rate_limit=0"], &[]), @"
+        exit 2
+        --- stderr
+        error: --set model.rate_limit: `model.rate_limit`: found the number `0`, expected a number of requests a minute above 0, `auto` or null
+        ");
+    assert_snapshot!(said(nothing, ["--set", "limits.requests_per_hour=5"], &[]), @"
+        exit 2
+        --- stderr
+        error: --set limits.requests_per_hour: unknown key `limits.requests_per_hour`; did you mean `limits.requests_per_day`?
+        ");
 }
 
 #[test]

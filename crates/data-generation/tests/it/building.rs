@@ -42,7 +42,7 @@ fn the_template_s_own_file_loads_unchanged_and_its_key_is_held_back() {
         .build()
         .unwrap();
     let settings = pipeline.settings();
-    assert_eq!(settings.model.rate_limit.map(u32::from), Some(20));
+    assert_eq!(json!(settings.model.rate_limit), 20);
     assert_eq!(settings.model.api_key, None);
     pipeline.check_model().unwrap();
     let shown: String = pipeline
@@ -128,7 +128,7 @@ fn every_layer_wins_over_the_one_below_it() {
         (model.temperature, model.model.as_str(), model.max_tokens),
         (Some(0.1), "from-env", Some(3))
     );
-    assert_eq!(model.rate_limit.map(u32::from), Some(4));
+    assert_eq!(json!(model.rate_limit), 4);
     let origin = |key: &str| pipeline.origins().of(key).to_string();
     assert!(origin("model.temperature").ends_with("config.yaml:1"));
     assert_eq!(
@@ -174,28 +174,6 @@ fn all_faults_of_a_file_are_told_at_once() {
         text.contains("config.yaml:3") && text.contains("config.yaml:5"),
         "{text}"
     );
-}
-
-#[test]
-fn a_limit_that_would_not_be_kept_is_refused() {
-    let home = Home::new();
-    let error = home
-        .builder()
-        .set("model.token_limit", 1000)
-        .build()
-        .err()
-        .unwrap();
-    assert!(
-        error
-            .to_string()
-            .contains("`model.token_limit` (in code) is not kept by this version"),
-        "{error}"
-    );
-    home.builder()
-        .set("model.token_limit", 1000)
-        .offline()
-        .build()
-        .unwrap();
 }
 
 #[test]

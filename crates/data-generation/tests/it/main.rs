@@ -5,6 +5,8 @@ mod building;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod paid;
 #[cfg(test)]
 mod running;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, Client, Error, ErrorKind, Event, Reply, Request, TransportError, TransportKind,
-    WaitReason,
+    Answer, Client, Error, ErrorKind, Event, LimitOptions, Reply, Request, TransportError,
+    TransportKind, WaitReason,
 };
 use futures::future::join_all;
 use tokio::time::{Instant, advance};
@@ -127,7 +127,7 @@ async fn a_pause_takes_those_along_who_wait_for_the_rate_limit() {
         _ => Ok(Answer::text("good")),
     });
     let mut options = at_once(3);
-    options.rate_limit = 1.try_into().ok();
+    options.limits = LimitOptions::per_minute(1.try_into().ok());
     assert!(
         ask_all(&client(&model, options), 3)
             .await
@@ -206,7 +206,7 @@ async fn every_attempt_takes_a_permit_of_the_rate_limit() {
         }
     });
     let mut options = at_once(50);
-    options.rate_limit = 60.try_into().ok();
+    options.limits = LimitOptions::per_minute(60.try_into().ok());
     let client = client(&model, options);
     ask_all(&client, 60).await;
     let times = model.times();
@@ -312,7 +312,7 @@ async fn a_bad_answer_from_before_counts_against_its_budget() {
 async fn a_watcher_is_told_what_a_row_waits_for() {
     let model = Scripted::of([status(500, ""), with_header(429, "retry-after", "9")]);
     let mut options = at_once(1);
-    options.rate_limit = 20.try_into().ok();
+    options.limits = LimitOptions::per_minute(20.try_into().ok());
     let client = client(&model, options);
     let call = Watched::default();
     client.ask_for(&row(1), &call).await.unwrap();
@@ -328,7 +328,7 @@ async fn a_watcher_is_told_what_a_row_waits_for() {
             Event::Retrying { class, .. } => class,
             Event::Paused { .. } => "paused",
             Event::Waiting {
-                on: WaitReason::RateLimit,
+                on: WaitReason::RateLimit { .. },
                 ..
             } => "limit",
             Event::Waiting {
@@ -401,7 +401,7 @@ async fn no_wake_up_is_lost_between_threads() {
         _ => Ok(Answer::text("good")),
     });
     let mut options = at_once(8);
-    options.rate_limit = 60_000_000.try_into().ok();
+    options.limits = LimitOptions::per_minute(60_000_000.try_into().ok());
     options.retry.base_delay_s = 0.0;
     let client = client(&model, options);
     let rows: Vec<_> = (0..3000)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, Client, Error, ErrorKind, Reply, TransportError, TransportKind,
+    Answer, Client, Error, ErrorKind, LimitOptions, Reply, TransportError, TransportKind,
 };
 use futures::future::join_all;
 use tokio::time::Instant;
@@ -167,7 +167,7 @@ async fn stopped_after(
     wait: Duration,
 ) -> (Result<Reply, Error>, Duration) {
     let mut options = at_once(1);
-    options.rate_limit = rate_limit.try_into().ok();
+    options.limits = LimitOptions::per_minute(rate_limit.try_into().ok());
     let client = client(&model, options);
     if rate_limit > 0 {
         client.ask(&row(0)).await.unwrap();

@@ -10,3 +10,5 @@ mod harness;
 mod making;
 #[cfg(test)]
 mod stopping;
+#[cfg(test)]
+mod truncated;

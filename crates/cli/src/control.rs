@@ -1,0 +1,310 @@
+//! Steering a run from another terminal: a socket in its folder, and both ends of it.
+//!
+//! Whoever asks sends one line of JSON and gets one line of JSON back.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use data_generation::{Steering, StopHandle, StopKind};
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, unix::OwnedReadHalf, unix::OwnedWriteHalf};
+
+use crate::output;
+use crate::progress::Screen;
+
+/// Private like everything else in a run's folder.
+const SOCKET: &str = ".ctl.sock";
+/// Longer paths are no name for a socket anywhere.
+const LONGEST_PATH: usize = 100;
+/// A line that is longer is no order.
+const LONGEST_LINE: usize = 4096;
+/// Whoever works on a run answers sooner.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What can be asked of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Order {
+    /// Changes values; what is not named stays.
+    Set(Values),
+    /// Sends nothing new.
+    Pause,
+    /// Ends the pause.
+    Resume,
+    /// Sends nothing new, and ends when the answers under way are there.
+    Drain,
+    /// Says how the run is steered.
+    Show,
+}
+
+/// Values that can be changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Values {
+    /// `Some(None)`: no limit.
+    #[serde(skip_serializing_if = "Option::is_none", with = "given")]
+    pub(crate) rate_limit: Option<Option<NonZeroU32>>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "given")]
+    pub(crate) token_limit: Option<Option<NonZeroU32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) concurrency_limit: Option<NonZeroUsize>,
+}
+
+/// A null that was written is told from one that was not.
+mod given {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        T::deserialize(deserializer).map(Some)
+    }
+}
+
+/// How a run is steered, or why it cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// This is how it is now.
+    Now {
+        rate_limit: Option<u64>,
+        token_limit: Option<u64>,
+        concurrency_limit: Option<usize>,
+        paused: bool,
+        draining: bool,
+        in_flight: usize,
+    },
+    /// What was sent is no order.
+    Refused(String),
+}
+
+/// What orders are carried out on.
+pub(crate) struct Wheel {
+    pub(crate) steering: Steering,
+    pub(crate) stop: StopHandle,
+    pub(crate) screen: Screen,
+}
+
+impl Wheel {
+    fn obey(&self, order: Order) -> Reply {
+        let steering = &self.steering;
+        match order {
+            Order::Set(values) => {
+                if let Some(requests) = values.rate_limit {
+                    steering.set_rate_limit(requests);
+                    self.screen.note(&format!(
+                        "`datagen ctl`: rate_limit is {}",
+                        or_none(requests)
+                    ));
+                }
+                if let Some(tokens) = values.token_limit {
+                    steering.set_token_limit(tokens);
+                    self.screen.note(&format!(
+                        "`datagen ctl`: token_limit is {}",
+                        or_none(tokens)
+                    ));
+                }
+                if let Some(requests) = values.concurrency_limit {
+                    steering.set_concurrency(requests);
+                    self.screen
+                        .note(&format!("`datagen ctl`: concurrency_limit is {requests}"));
+                }
+            }
+            Order::Pause => {
+                steering.pause();
+                self.screen
+                    .note("`datagen ctl`: paused; `datagen ctl resume` goes on");
+            }
+            Order::Resume => {
+                steering.go_on();
+                self.screen.note("`datagen ctl`: going on");
+            }
+            Order::Drain => {
+                self.screen.note(&format!(
+                    "`datagen ctl`: draining, {} answers are under way",
+                    self.screen.in_flight()
+                ));
+                let why = "`datagen ctl drain` ended it";
+                self.stop.stop(StopKind::Interrupted, why);
+            }
+            Order::Show => {}
+        }
+        let now = steering.steered();
+        Reply::Now {
+            rate_limit: now.rate_limit.map(Into::into),
+            token_limit: now.token_limit.map(Into::into),
+            concurrency_limit: now.concurrency.map(Into::into),
+            paused: now.paused,
+            draining: self.stop.is_stopping(),
+            in_flight: now.in_flight,
+        }
+    }
+}
+
+fn or_none<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| value.to_string())
+}
+
+/// Listens in the run's folder until it is dropped; where that cannot be, says so and waits for ever.
+pub(crate) async fn serve(dir: PathBuf, wheel: &Wheel) -> std::convert::Infallible {
+    let listening = short(&dir).and_then(|short| {
+        // We hold the run's lock, so whoever listened here is dead.
+        match std::fs::remove_file(short.path.join(SOCKET)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        UnixListener::bind(short.path.join(SOCKET))
+    });
+    let listener = match listening {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(%error, "no socket in the run's folder");
+            let place = dir.display();
+            let what = format!(
+                "warning: `datagen ctl` cannot reach this run: no socket in {place}: {error}"
+            );
+            wheel.screen.note(&what);
+            return std::future::pending().await;
+        }
+    };
+    let _gone_at_the_end = Gone(dir.join(SOCKET));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (read, write) = stream.into_split();
+                // One after another: whoever says nothing must not keep the others waiting for long.
+                let talk = tokio::time::timeout(PATIENCE, talk(read, write, wheel));
+                if !matches!(talk.await, Ok(Ok(()))) {
+                    tracing::debug!("somebody opened the socket and left");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the socket in the run's folder");
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    }
+}
+
+async fn talk(read: OwnedReadHalf, mut write: OwnedWriteHalf, wheel: &Wheel) -> io::Result<()> {
+    use tokio::io::AsyncReadExt;
+    let mut line = Vec::new();
+    let mut limited = tokio::io::BufReader::new(read.take(LONGEST_LINE as u64));
+    limited.read_until(b'\n', &mut line).await?;
+    let reply = match serde_json::from_slice::<Order>(&line) {
+        Ok(order) => wheel.obey(order),
+        Err(error) => Reply::Refused(format!("this is no order: {error}")),
+    };
+    let mut text = serde_json::to_vec(&reply)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+struct Gone(PathBuf);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, "the socket was left behind");
+        }
+    }
+}
+
+/// Gives an order to whoever works on a run.
+pub(crate) fn order(dir: &Path, order: &Order) -> io::Result<Reply> {
+    let short = short(dir)?;
+    let mut stream = UnixStream::connect(short.path.join(SOCKET))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut text = serde_json::to_vec(order)?;
+    text.push(b'\n');
+    stream.write_all(&text)?;
+    let mut reply = String::new();
+    if BufReader::new(stream).read_line(&mut reply)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&reply)?)
+}
+
+/// A folder by a path that is short enough for the name of a socket.
+struct Short {
+    path: PathBuf,
+    /// The path may go through it.
+    _folder: Option<std::os::fd::OwnedFd>,
+}
+
+fn short(dir: &Path) -> io::Result<Short> {
+    if dir.as_os_str().len() + SOCKET.len() < LONGEST_PATH || !cfg!(target_os = "linux") {
+        return Ok(Short {
+            path: dir.to_owned(),
+            _folder: None,
+        });
+    }
+    use std::os::fd::AsRawFd;
+    let folder = rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Short {
+        path: PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())),
+        _folder: Some(folder),
+    })
+}
+
+/// The reply as people read it.
+pub(crate) fn tell(reply: &Reply) {
+    match reply {
+        Reply::Now {
+            rate_limit,
+            token_limit,
+            concurrency_limit,
+            paused,
+            draining,
+            in_flight,
+        } => {
+            let state = match (draining, paused) {
+                (true, _) => "draining",
+                (false, true) => "paused",
+                (false, false) => "working",
+            };
+            output::line(&format!(
+                "{state}, {in_flight} in flight; rate_limit {}, token_limit {}, concurrency_limit {}",
+                or_none(*rate_limit),
+                or_none(*token_limit),
+                or_none(*concurrency_limit)
+            ));
+        }
+        Reply::Refused(why) => output::error_line(&format!("error: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_reads_back_as_it_was_given() {
+        let values = Values {
+            rate_limit: Some(None),
+            token_limit: Some(NonZeroU32::new(5)),
+            concurrency_limit: None,
+        };
+        for order in [Order::Set(values), Order::Pause, Order::Show] {
+            let text = serde_json::to_string(&order).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Order>(&text).unwrap(),
+                order,
+                "{text}"
+            );
+        }
+        assert!(serde_json::from_str::<Order>(r#"{"set":{"temperature":1}}"#).is_err());
+    }
+}

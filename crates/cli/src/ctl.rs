@@ -1,0 +1,106 @@
+//! `datagen ctl`.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::args::{Ctl, CtlAction};
+use crate::control::{self, Order, Reply, Values};
+use crate::exit;
+use crate::failure::Failure;
+
+pub(crate) fn run(ctl: &Ctl) -> Result<ExitCode, Failure> {
+    let order = match &ctl.action {
+        CtlAction::Set { values } => Order::Set(parse(values)?),
+        CtlAction::Pause => Order::Pause,
+        CtlAction::Resume => Order::Resume,
+        CtlAction::Drain => Order::Drain,
+        CtlAction::Show => Order::Show,
+    };
+    let reply = control::order(&ctl.run, &order).map_err(|error| unreachable(&ctl.run, &error))?;
+    control::tell(&reply);
+    Ok(match reply {
+        Reply::Now { .. } => ExitCode::SUCCESS,
+        Reply::Refused(_) => ExitCode::from(exit::USAGE),
+    })
+}
+
+/// `rate_limit=600`, also by the whole key, `model.rate_limit=600`.
+fn parse(assignments: &[String]) -> Result<Values, Failure> {
+    let mut values = Values::default();
+    for assignment in assignments {
+        let Some((key, value)) = assignment.split_once('=') else {
+            return Err(Failure::usage(format!(
+                "`{assignment}` is no KEY=VALUE such as rate_limit=600"
+            )));
+        };
+        let amount = || match value {
+            "null" => Ok(None),
+            number => number.parse().map(Some).map_err(|_| {
+                Failure::usage(format!(
+                    "{key}: `{value}` is neither a number above 0 nor null"
+                ))
+            }),
+        };
+        match key {
+            "rate_limit" | "model.rate_limit" => values.rate_limit = Some(amount()?),
+            "token_limit" | "model.token_limit" => values.token_limit = Some(amount()?),
+            "concurrency_limit" | "run.concurrency_limit" => {
+                let number = value.parse().map_err(|_| {
+                    Failure::usage(format!("{key}: `{value}` is no number above 0"))
+                })?;
+                values.concurrency_limit = Some(number);
+            }
+            other => {
+                return Err(Failure::usage(format!(
+                    "`{other}` cannot be changed while a run works; rate_limit, token_limit and concurrency_limit can"
+                )));
+            }
+        }
+    }
+    Ok(values)
+}
+
+fn unreachable(dir: &Path, error: &io::Error) -> Failure {
+    let place = dir.display();
+    match error.kind() {
+        _ if !dir.is_dir() => Failure::usage(format!("there is no folder {place}"))
+            .hint("`--run` is the folder that `datagen run` names when it begins"),
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof => {
+            Failure::usage(format!("the run in {place} has just ended"))
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Failure::usage(format!("no run is at work in {place}"))
+                .hint("`datagen run` goes on with it; its settings can be changed there")
+        }
+        _ => Failure::io(format!("could not reach the run in {place}"), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_named_shortly_or_by_their_whole_key() {
+        let given = [
+            "model.rate_limit=600",
+            "token_limit=null",
+            "concurrency_limit=9",
+        ];
+        let values = parse(&given.map(str::to_owned)).unwrap();
+        assert_eq!(values.rate_limit.unwrap().unwrap().get(), 600);
+        assert_eq!(values.token_limit, Some(None));
+        assert_eq!(values.concurrency_limit.unwrap().get(), 9);
+        for wrong in [
+            "rate_limit",
+            "rate_limit=0",
+            "rate_limit=fast",
+            "temperature=1",
+        ] {
+            assert!(parse(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+    }
+}

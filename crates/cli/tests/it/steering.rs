@@ -1,0 +1,154 @@
+//! Changing a run while it works, from another terminal.
+
+use insta::assert_snapshot;
+
+use crate::harness::{Folder, Running, rows};
+
+const RESULT: &str = "output/demo/result.jsonl";
+
+fn slow() -> (Folder, Running) {
+    let folder = Folder::offline().file("rows.jsonl", rows(40)).edit(
+        "config.yaml",
+        "logging:",
+        "offline: {latency_ms: 50}\nlogging:",
+    );
+    let run = folder.datagen(["run", "--concurrency", "2"]).start();
+    (folder, run)
+}
+
+fn ctl<const N: usize>(folder: &Folder, order: [&str; N]) -> crate::harness::Run {
+    folder.datagen(["ctl", "--run", "output/demo"]).args(order)
+}
+
+#[test]
+fn a_run_is_paused_changed_and_goes_on() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 2);
+    assert_snapshot!(ctl(&folder, ["pause"]).exits(0).stderr.split(',').next().unwrap(), @"paused");
+    run.until_said("paused; `datagen ctl resume` goes on");
+    // Nothing is sent any more, what was under way is kept.
+    let journal = || folder.lines("output/demo/journal.jsonl").len();
+    run.until("the answers under way", |_| {
+        ctl(&folder, ["show"])
+            .exits(0)
+            .stderr
+            .contains("paused, 0 in flight")
+    });
+    let before = journal();
+    assert!(before < 40);
+    let changed = ctl(
+        &folder,
+        [
+            "set",
+            "rate_limit=60000",
+            "concurrency_limit=1",
+            "token_limit=null",
+        ],
+    );
+    assert_snapshot!(changed.exits(0).stderr.trim(), @"paused, 0 in flight; rate_limit 60000, token_limit null, concurrency_limit 1");
+    assert_eq!(journal(), before);
+    assert_snapshot!(ctl(&folder, ["resume"]).exits(0).stderr.trim(), @"working, 0 in flight; rate_limit 60000, token_limit null, concurrency_limit 1");
+    let ended = run.exits(0);
+    assert!(
+        ended.stderr.contains("rate_limit is 60000"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(folder.lines(RESULT).len(), 40);
+    assert!(
+        !folder.exists("output/demo/.ctl.sock"),
+        "the socket is gone with the run"
+    );
+}
+
+#[test]
+fn a_run_that_is_drained_keeps_what_is_under_way_and_can_go_on() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 2);
+    ctl(&folder, ["drain"]).exits(0);
+    let ended = run.exits(130);
+    assert!(
+        ended
+            .stderr
+            .contains("stopped:  `datagen ctl drain` ended it"),
+        "{}",
+        ended.stderr
+    );
+    let answers = folder.lines("output/demo/journal.jsonl").len();
+    assert_eq!(folder.lines(RESULT).len(), answers);
+    let again = folder.datagen(["run", "--json"]).exits(0).summary();
+    assert_eq!(again["requests"], 40 - answers);
+}
+
+#[test]
+fn the_socket_is_private_and_nonsense_harms_nobody() {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 1);
+    let path = folder.path("output/demo/.ctl.sock");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0);
+    for nonsense in [
+        &b"hello\n"[..],
+        b"{\"set\":{\"temperature\":1}}\n",
+        b"\n",
+        &[b'x'; 9000],
+    ] {
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        // It may have heard enough before all is sent.
+        drop(stream.write_all(nonsense));
+        let mut reply = String::new();
+        let read = stream.read_to_string(&mut reply);
+        assert!(read.is_err() || reply.contains("refused"), "{reply}");
+    }
+    run.exits(0);
+}
+
+#[test]
+fn what_cannot_be_reached_or_changed_is_said() {
+    let folder = Folder::offline();
+    folder.datagen(["run"]).exits(0);
+    assert_snapshot!(ctl(&folder, ["pause"]).exits(2).shown(), @"
+        exit 2
+        --- stderr
+        error: no run is at work in output/demo
+          hint: `datagen run` goes on with it; its settings can be changed there
+        ");
+    let nowhere = folder.datagen(["ctl", "--run", "output/nowhere", "pause"]);
+    assert_snapshot!(nowhere.exits(2).shown(), @"
+        exit 2
+        --- stderr
+        error: there is no folder output/nowhere
+          hint: `--run` is the folder that `datagen run` names when it begins
+        ");
+    assert_snapshot!(ctl(&folder, ["set", "temperature=1"]).exits(2).shown(), @"
+        exit 2
+        --- stderr
+        error: `temperature` cannot be changed while a run works; rate_limit, token_limit and concurrency_limit can
+        ");
+    assert_snapshot!(ctl(&folder, ["set", "rate_limit=fast"]).exits(2).shown(), @"
+        exit 2
+        --- stderr
+        error: rate_limit: `fast` is neither a number above 0 nor null
+        ");
+}
+
+#[test]
+fn a_folder_with_a_long_path_is_steered_as_well() {
+    let name = "x".repeat(150);
+    let folder = Folder::offline().file("rows.jsonl", rows(60)).edit(
+        "config.yaml",
+        "logging:",
+        "offline: {latency_ms: 50}\nlogging:",
+    );
+    let set = format!("output_data.experiment_name={name}");
+    let mut run = folder
+        .datagen(["run", "--concurrency", "1", "--set", &set])
+        .start();
+    let place = format!("output/{name}");
+    run.until_lines(&format!("{place}/result.jsonl"), 1);
+    folder.datagen(["ctl", "--run", &place, "show"]).exits(0);
+    folder.datagen(["ctl", "--run", &place, "drain"]).exits(0);
+    run.exits(130);
+}

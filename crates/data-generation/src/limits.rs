@@ -1,0 +1,147 @@
+//! Limits as the configuration names them.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+
+use data_generation_llm_client::{LimitFile, LimitOptions, Rates};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Error;
+use crate::settings::ModelSettings;
+
+/// `model.rate_limit`: requests a minute, or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// So many requests a minute.
+    PerMinute(NonZeroU32),
+    /// What the endpoint says in its headers.
+    Auto,
+}
+
+impl Serialize for RateLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            RateLimit::PerMinute(requests) => requests.serialize(serializer),
+            RateLimit::Auto => serializer.serialize_str("auto"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RateLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RateLimit, D::Error> {
+        struct OfRateLimit;
+        impl Visitor<'_> for OfRateLimit {
+            type Value = RateLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of requests a minute above 0, `auto` or null")
+            }
+
+            fn visit_u64<E: de::Error>(self, requests: u64) -> Result<RateLimit, E> {
+                let fits = u32::try_from(requests).ok().and_then(NonZeroU32::new);
+                fits.map(RateLimit::PerMinute)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(requests), &self))
+            }
+
+            fn visit_i64<E: de::Error>(self, requests: i64) -> Result<RateLimit, E> {
+                match u64::try_from(requests) {
+                    Ok(requests) => self.visit_u64(requests),
+                    Err(_) => Err(E::invalid_value(Unexpected::Signed(requests), &self)),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RateLimit, E> {
+                match text {
+                    "auto" => Ok(RateLimit::Auto),
+                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(OfRateLimit)
+    }
+}
+
+/// `limits`: what may be sent, beside `model.rate_limit` and `model.token_limit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// Requests in any second; null for no limit.
+    pub requests_per_second: Option<NonZeroU64>,
+    /// Requests in any 24 hours, not evenly spaced; null for no limit.
+    pub requests_per_day: Option<NonZeroU64>,
+    /// Tokens in any second; null for no limit.
+    pub tokens_per_second: Option<NonZeroU64>,
+    /// Tokens in any 24 hours, not evenly spaced; null for no limit.
+    pub tokens_per_day: Option<NonZeroU64>,
+    /// Requests that may leave at once after a quiet while; 1: they are evenly spaced.
+    pub burst: NonZeroU32,
+    /// Whether all processes of this user on this machine that ask the same endpoint with the same key, and set
+    /// this too, keep the limits together.
+    pub share: bool,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        LimitSettings {
+            requests_per_second: None,
+            requests_per_day: None,
+            tokens_per_second: None,
+            tokens_per_day: None,
+            burst: NonZeroU32::MIN,
+            share: false,
+        }
+    }
+}
+
+/// The file of shared limits for an endpoint and an account: in the user's folder for state, for others not to
+/// read.
+pub(crate) fn file(
+    endpoint: &str,
+    account: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<LimitFile, Error> {
+    let named = |name: &str| variable(name).filter(|value| value.starts_with('/'));
+    let state = named("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(named("HOME")?).join(".local/state")))
+        .ok_or_else(|| {
+            Error::Usage(
+                "`limits.share` needs a folder to share in: set XDG_STATE_HOME or HOME to one"
+                    .into(),
+            )
+        })?;
+    let name = format!("{}.json", LimitFile::name(endpoint, account));
+    let path = state.join("data-generation/limits").join(name);
+    LimitFile::open(&path).map_err(|error| {
+        Error::Usage(format!(
+            "`limits.share`: could not open {}: {error}; XDG_STATE_HOME names another folder for it",
+            path.display()
+        ))
+    })
+}
+
+/// All limits together, as the client takes them.
+pub(crate) fn options(model: &ModelSettings, limits: &LimitSettings) -> LimitOptions {
+    let (a_minute, auto) = match model.rate_limit {
+        Some(RateLimit::PerMinute(requests)) => (Some(NonZeroU64::from(requests)), false),
+        Some(RateLimit::Auto) => (None, true),
+        None => (None, false),
+    };
+    LimitOptions {
+        requests: Rates {
+            a_second: limits.requests_per_second,
+            a_minute,
+            a_day: limits.requests_per_day,
+        },
+        tokens: Rates {
+            a_second: limits.tokens_per_second,
+            a_minute: model.token_limit.map(NonZeroU64::from),
+            a_day: limits.tokens_per_day,
+        },
+        burst: limits.burst,
+        auto,
+        share: None,
+    }
+}

@@ -1,0 +1,170 @@
+//! Changing a run while it works.
+
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use data_generation_llm_client::{Client, LimitOptions};
+
+/// Changes a run while it works: its limits, its concurrency, a pause. Every clone steers the same run; what
+/// is said before the run has begun holds from its start. To end a run use its
+/// [`StopHandle`](crate::StopHandle).
+///
+/// ```
+/// # use data_generation::DataGenerationPipeline;
+/// use data_generation::Steering;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let pipeline = DataGenerationPipeline::builder().offline().system_prompt(None).user_prompt("{{n}}").output_dir(dir.path().to_str().unwrap()).build()?;
+/// let steering = Steering::new();
+/// let outside = steering.clone();
+/// let run = pipeline.run([serde_json::json!({"n": 1})]).steering(&steering);
+/// outside.pause();
+/// // ... in another task, while the run works
+/// outside.go_on();
+/// assert_eq!(run.await?.counts.ok, 1);
+/// # Ok::<(), data_generation::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Steering(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    client: Option<Arc<Client>>,
+    limits: LimitOptions,
+    concurrency: Option<NonZeroUsize>,
+    changes: Changes,
+    paused: bool,
+}
+
+/// What was said before there was anybody to say it to.
+#[derive(Debug, Default)]
+struct Changes {
+    rate_limit: Option<Option<NonZeroU32>>,
+    token_limit: Option<Option<NonZeroU32>>,
+    concurrency: Option<NonZeroUsize>,
+}
+
+/// How a run is steered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Steered {
+    /// Requests a minute; `None` for no limit.
+    pub rate_limit: Option<NonZeroU64>,
+    /// Tokens a minute; `None` for no limit.
+    pub token_limit: Option<NonZeroU64>,
+    /// Requests at the same time; `None` before the run has begun.
+    pub concurrency: Option<NonZeroUsize>,
+    /// Whether nothing new is sent.
+    pub paused: bool,
+    /// Requests under way.
+    pub in_flight: usize,
+}
+
+impl Steering {
+    /// For one run.
+    pub fn new() -> Steering {
+        Steering::default()
+    }
+
+    /// Requests a minute from now on; `None` for no limit. The limits in a second and a day stay.
+    pub fn set_rate_limit(&self, requests: Option<NonZeroU32>) {
+        let mut state = self.lock();
+        state.changes.rate_limit = Some(requests);
+        state.apply();
+    }
+
+    /// Tokens a minute from now on; `None` for no limit. The limits in a second and a day stay.
+    pub fn set_token_limit(&self, tokens: Option<NonZeroU32>) {
+        let mut state = self.lock();
+        state.changes.token_limit = Some(tokens);
+        state.apply();
+    }
+
+    /// Requests at the same time from now on; those that are under way go on. No more than the run began with are
+    /// at work at the same time.
+    pub fn set_concurrency(&self, requests: NonZeroUsize) {
+        let mut state = self.lock();
+        state.changes.concurrency = Some(requests);
+        state.apply();
+    }
+
+    /// Sends nothing new until [`go_on`](Steering::go_on); answers under way are waited for and kept.
+    pub fn pause(&self) {
+        let mut state = self.lock();
+        state.paused = true;
+        state.apply();
+    }
+
+    /// Ends a [`pause`](Steering::pause).
+    pub fn go_on(&self) {
+        let mut state = self.lock();
+        state.paused = false;
+        state.apply();
+    }
+
+    /// How the run is steered now.
+    pub fn steered(&self) -> Steered {
+        let state = self.lock();
+        Steered {
+            rate_limit: state.limits.requests.a_minute,
+            token_limit: state.limits.tokens.a_minute,
+            concurrency: state.concurrency,
+            paused: state.paused,
+            in_flight: state.client.as_ref().map_or(0, |client| client.in_flight()),
+        }
+    }
+
+    /// There is somebody to steer.
+    pub(crate) fn attach(
+        &self,
+        client: Arc<Client>,
+        limits: LimitOptions,
+        concurrency: NonZeroUsize,
+    ) {
+        let mut state = self.lock();
+        state.limits = limits;
+        state.concurrency = Some(concurrency);
+        state.client = Some(client);
+        state.apply();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply(&mut self) {
+        let Some(client) = &self.client else {
+            return;
+        };
+        let Changes {
+            rate_limit,
+            token_limit,
+            concurrency,
+        } = std::mem::take(&mut self.changes);
+        if let Some(requests) = rate_limit {
+            self.limits.requests.a_minute = requests.map(NonZeroU64::from);
+            self.limits.auto = false;
+        }
+        if let Some(tokens) = token_limit {
+            self.limits.tokens.a_minute = tokens.map(NonZeroU64::from);
+        }
+        if rate_limit.is_some() || token_limit.is_some() {
+            client.set_limits(&self.limits);
+            tracing::info!(limits = ?self.limits, "the limits were changed");
+        }
+        if let Some(requests) = concurrency {
+            self.concurrency = Some(requests);
+            client.set_concurrency(requests);
+            tracing::info!(requests, "the concurrency was changed");
+        }
+        if self.paused {
+            client.hold();
+        } else {
+            client.go_on();
+        }
+    }
+}

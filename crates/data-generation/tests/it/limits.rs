@@ -1,0 +1,95 @@
+//! Limits over more than one command, on a clock that only tests can have.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use data_generation::llm::Answer;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::harness::{Home, Says, words};
+
+/// A model that remembers when it was asked.
+fn timed() -> (Says, Arc<Mutex<Vec<Instant>>>) {
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let says = Says::new({
+        let times = Arc::clone(&times);
+        move |_, _| {
+            times.lock().unwrap().push(Instant::now());
+            Answer::text("fine")
+        }
+    });
+    (says, times)
+}
+
+async fn seconds_until_first(home: &Home, rows: &[&str], limit: (&str, u32)) -> f64 {
+    let (says, times) = timed();
+    let builder = home.builder().own_model(says).set(limit.0, limit.1);
+    let pipeline = builder.build().unwrap();
+    let start = Instant::now();
+    let report = pipeline.run(words(rows)).await.unwrap();
+    assert!(report.is_complete(), "{report}");
+    let times = times.lock().unwrap();
+    (times[0] - start).as_secs_f64()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_start_refills_no_limit() {
+    for limit in [("model.rate_limit", 4), ("model.token_limit", 40)] {
+        let home = Home::new();
+        let first = ["a", "b", "c", "d"];
+        assert!(seconds_until_first(&home, &first, limit).await < 1.0);
+        let more = ["a", "b", "c", "d", "e"];
+        // The journal has real times: what was sent in the first command was sent just now.
+        let wait = seconds_until_first(&home, &more, limit).await;
+        assert!((50.0..63.0).contains(&wait), "{limit:?}: {wait} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_command_had_under_way_counts_as_sent() {
+    let home = Home::new();
+    seconds_until_first(&home, &["a"], ("model.rate_limit", 6)).await;
+    let manifest = home.dir.path().join("demo/run.json");
+    let ended = std::fs::read_to_string(&manifest).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&ended).unwrap();
+    value["ended"] = json!(null);
+    std::fs::write(&manifest, value.to_string()).unwrap();
+    // One is in the journal, five may have been under way: the six of this minute.
+    let wait = seconds_until_first(&home, &["a", "b"], ("model.rate_limit", 6)).await;
+    assert!((50.0..63.0).contains(&wait), "{wait} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
+    let home = Home::new();
+    let (says, times) = timed();
+    let builder = home.builder().own_model(says).token_limit(Some(2_000));
+    let pipeline = builder.build().unwrap();
+    let long = "x".repeat(10_000);
+    let start = Instant::now();
+    let report = pipeline.run(words(&["a", &long, "b"])).await.unwrap();
+    assert_eq!((report.counts.ok, report.counts.failed), (2, 1));
+    assert_eq!(times.lock().unwrap().len(), 2);
+    assert!(start.elapsed() < Duration::from_secs(61));
+    let error = home.lines("failures.jsonl")[0]["error"].take();
+    insta::assert_snapshot!(error["message"].as_str().unwrap(), @"the prompt alone has about 2502 tokens, and the limit is 2000 tokens a minute: it never fits; raise `model.token_limit` if the endpoint allows more, or shorten the row");
+    assert_eq!(error["class"], "above_token_limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_that_is_used_up_ends_the_run_until_then() {
+    let home = Home::new();
+    let (says, _) = timed();
+    let builder = home.builder().own_model(says);
+    let pipeline = builder.set("limits.requests_per_day", 3).build().unwrap();
+    let report = pipeline
+        .run(words(&["a", "b", "c", "d", "e"]))
+        .await
+        .unwrap();
+    assert_eq!((report.counts.ok, report.counts.pending), (3, 2));
+    let stopped = report.stopped.unwrap();
+    assert_eq!(stopped.kind, data_generation::StopKind::Later);
+    let message = stopped.message.split(" after ").next().unwrap().to_owned();
+    insta::assert_snapshot!(message, @"the limit of 3 requests a day is used up; come back");
+}

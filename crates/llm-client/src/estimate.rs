@@ -1,0 +1,185 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::Usage;
+
+/// Before this many answers have told what they cost, an answer counts as long as it may be.
+const FIRST: u32 = 8;
+/// The weight of one more answer, once there were enough.
+const WEIGHT: f64 = 0.02;
+/// An answer whose length nobody limits, before the first ones are known.
+const UNKNOWN: f64 = 1024.0;
+/// How many standard deviations lie between what is expected and what is reserved.
+const CAUTION: f64 = 3.0;
+
+/// How many tokens a request will cost: learnt from what the endpoint counted, on the safe side.
+#[derive(Debug, Default)]
+pub(crate) struct Estimator(Mutex<Learnt>);
+
+#[derive(Debug, Default)]
+struct Learnt {
+    answers: u32,
+    /// Counted tokens of the prompt for each that was guessed.
+    prompt: Spread,
+    completion: Spread,
+    /// Requests whose tokens are reserved and not settled.
+    open: u32,
+}
+
+/// Mean and variance, in which the latest count most.
+#[derive(Debug, Default)]
+struct Spread {
+    mean: f64,
+    variance: f64,
+}
+
+impl Spread {
+    fn learn(&mut self, value: f64, weight: f64) {
+        let difference = value - self.mean;
+        self.mean += weight * difference;
+        self.variance = (1.0 - weight) * (self.variance + weight * difference * difference);
+    }
+
+    /// What `n` of them do not exceed on average.
+    fn bound(&self, n: u32) -> f64 {
+        self.mean + CAUTION * (self.variance / f64::from(n.max(1))).sqrt()
+    }
+}
+
+impl Estimator {
+    /// Tokens to reserve for a request, of whose prompt `guess` is a guess.
+    pub(crate) fn tokens(&self, guess: u64, max_tokens: Option<u64>) -> u64 {
+        let learnt = self.lock();
+        let most = max_tokens.map_or(f64::INFINITY, |most| most as f64);
+        if learnt.answers < FIRST {
+            // A guess by letters is seldom wrong by more than this.
+            return (guess as f64 * 1.3 + max_tokens.map_or(UNKNOWN, |_| most)).ceil() as u64;
+        }
+        let prompt = guess as f64 * learnt.prompt.bound(1);
+        // Those that are under way together are seldom all long: what is reserved for all of them has to do.
+        let completion = learnt.completion.bound(learnt.open + 1).min(most);
+        (prompt + completion).ceil() as u64
+    }
+
+    /// Tokens of the prompt alone, as far as it is known what this endpoint counts.
+    pub(crate) fn prompt_tokens(&self, guess: u64) -> u64 {
+        let learnt = self.lock();
+        match learnt.answers {
+            0..FIRST => guess,
+            _ => (guess as f64 * learnt.prompt.mean).round() as u64,
+        }
+    }
+
+    pub(crate) fn opened(&self) {
+        self.lock().open += 1;
+    }
+
+    /// A reservation is settled; by an answer, where it says what it cost.
+    pub(crate) fn closed(&self, guess: u64, usage: Option<Usage>) {
+        let mut learnt = self.lock();
+        learnt.open = learnt.open.saturating_sub(1);
+        let Some(usage) = usage.filter(|usage| !usage.estimated) else {
+            return;
+        };
+        learnt.answers = learnt.answers.saturating_add(1);
+        let weight = WEIGHT.max(1.0 / f64::from(learnt.answers));
+        if guess > 0 {
+            learnt
+                .prompt
+                .learn(usage.prompt_tokens as f64 / guess as f64, weight);
+        }
+        learnt
+            .completion
+            .learn(usage.completion_tokens as f64, weight);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Learnt> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(prompt_tokens: u64, completion_tokens: u64) -> Option<Usage> {
+        Some(Usage {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens + completion_tokens,
+            estimated: false,
+        })
+    }
+
+    #[test]
+    fn before_anything_is_known_an_answer_is_as_long_as_it_may_be() {
+        let estimator = Estimator::default();
+        assert_eq!(estimator.tokens(100, Some(5000)), 5130);
+        assert_eq!(estimator.tokens(100, None), 1154);
+    }
+
+    #[test]
+    fn what_the_endpoint_counts_is_learnt() {
+        let estimator = Estimator::default();
+        for _ in 0..50 {
+            estimator.opened();
+            estimator.closed(100, usage(150, 200));
+        }
+        assert_eq!(estimator.tokens(100, Some(5000)), 350);
+        assert_eq!(estimator.prompt_tokens(200), 300);
+        assert_eq!(
+            estimator.tokens(100, Some(120)),
+            270,
+            "never more than may be"
+        );
+    }
+
+    #[test]
+    fn a_failure_and_a_guess_teach_nothing() {
+        let estimator = Estimator::default();
+        for _ in 0..50 {
+            estimator.closed(100, None);
+            let estimated = Usage {
+                estimated: true,
+                ..usage(1, 1).unwrap()
+            };
+            estimator.closed(100, Some(estimated));
+        }
+        assert_eq!(estimator.tokens(100, Some(5000)), 5130);
+    }
+
+    #[test]
+    fn what_is_reserved_for_many_is_enough_for_them_and_not_much_more() {
+        let mut luck = fastrand::Rng::with_seed(3);
+        let mut length = move || -> u64 {
+            let normal: f64 = (0..12).map(|_| luck.f64()).sum::<f64>() - 6.0;
+            (200.0 * (0.5 * normal).exp()) as u64
+        };
+        let estimator = Estimator::default();
+        for _ in 0..300 {
+            estimator.closed(100, usage(120, length()));
+        }
+        let (mut short, mut reserved, mut spent) = (0, 0, 0);
+        for _ in 0..200 {
+            let together: u64 = (0..40)
+                .map(|_| {
+                    let tokens = estimator.tokens(100, Some(4000));
+                    estimator.opened();
+                    tokens
+                })
+                .sum();
+            let actual: u64 = (0..40)
+                .map(|_| {
+                    let length = length();
+                    estimator.closed(100, usage(120, length));
+                    120 + length
+                })
+                .sum();
+            short += u32::from(actual > together);
+            reserved += together;
+            spent += actual;
+        }
+        assert!(short <= 4, "{short} of 200 times it was too little");
+        let share = spent as f64 / reserved as f64;
+        assert!(share > 0.7, "{share}");
+    }
+}

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::limit::{Permit, TooLong};
+use crate::reply::estimate_tokens;
+use crate::{Answer, Client, Request, TransportError, TransportKind, Usage};
+
+/// Whoever waits longer for a limit is worth a line in the log, one in this time.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// What limits allow one request to use, from before it leaves until it is known what it cost.
+pub(crate) struct Reserved<'a> {
+    client: &'a Client,
+    permit: Option<Permit<'a>>,
+    /// Tokens of the prompt, by its letters.
+    guess: u64,
+    counted: bool,
+}
+
+/// Why nothing can be reserved.
+pub(crate) enum Refused {
+    /// It is above a limit, and always will be.
+    NeverFits(String),
+    TooLong(TooLong),
+}
+
+impl<'a> Reserved<'a> {
+    /// Waits until all limits allow the request.
+    pub(crate) async fn wait(
+        client: &'a Client,
+        guess: u64,
+        on_wait: impl FnOnce(&str, Duration),
+    ) -> Result<Reserved<'a>, Refused> {
+        let mut reserved = Reserved {
+            client,
+            permit: None,
+            guess,
+            counted: false,
+        };
+        let limiter = &client.limiter;
+        if !limiter.is_in_use() {
+            return Ok(reserved);
+        }
+        if let Some(limit) = limiter.most_tokens() {
+            reserved.counted = true;
+            let prompt = client.estimator.prompt_tokens(guess);
+            if prompt >= limit.amount {
+                return Err(Refused::NeverFits(format!(
+                    "the prompt alone has about {prompt} tokens, and the limit is {limit}: it never fits; raise \
+                     `model.token_limit` if the endpoint allows more, or shorten the row"
+                )));
+            }
+        }
+        let tokens = || match reserved.counted {
+            true => client.estimator.tokens(guess, client.model.max_tokens()),
+            false => 0,
+        };
+        let longest = Duration::from_secs(client.options.retry.max_pause_s);
+        let permit = limiter.acquire_for(tokens, longest, on_wait);
+        let permit = telling(client, permit).await.map_err(Refused::TooLong)?;
+        reserved.permit = Some(permit);
+        if reserved.counted {
+            client.estimator.opened();
+        }
+        Ok(reserved)
+    }
+
+    /// Nothing is sent with it.
+    pub(crate) fn give_back(mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.settle(0);
+        }
+    }
+
+    /// Tells what became of the request; what it did not use is given back.
+    pub(crate) fn settle(mut self, outcome: &Result<Answer, TransportError>, usage: Option<Usage>) {
+        let limiter = &self.client.limiter;
+        if self.permit.is_none() {
+            return;
+        }
+        if let Ok(answer) = outcome {
+            let said = crate::announced::announced(&answer.headers, answer.at);
+            if !said.is_empty() {
+                limiter.learn(&said);
+            }
+        }
+        let tokens = match (outcome, usage) {
+            (_, Some(usage)) => Some(usage.total_tokens),
+            (Ok(_), None) => Some(0),
+            (Err(error), None) => never_arrived(error.kind()).then_some(0),
+        };
+        if let (Some(permit), Some(tokens)) = (self.permit.take(), tokens) {
+            permit.settle(tokens);
+        }
+        self.close(usage);
+    }
+
+    fn close(&mut self, usage: Option<Usage>) {
+        if std::mem::take(&mut self.counted) {
+            self.client.estimator.closed(self.guess, usage);
+        }
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.close(None);
+    }
+}
+
+/// Nobody counts what nobody got.
+fn never_arrived(kind: TransportKind) -> bool {
+    use TransportKind as Kind;
+    matches!(
+        kind,
+        Kind::Dns
+            | Kind::Tls
+            | Kind::Certificate
+            | Kind::Connect
+            | Kind::ConnectTimeout
+            | Kind::TooManyFiles
+    )
+}
+
+/// Waits, and says so in the log now and then.
+async fn telling<T>(client: &Client, waiting: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    tokio::pin!(waiting);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut waiting => return done,
+            () = sleep(LINE_EVERY) => client.tell_of_wait(began.elapsed(), LINE_EVERY),
+        }
+    }
+}
+
+/// A guess by letters.
+pub(crate) fn guess_of(request: &Request) -> u64 {
+    let system = request.system.as_deref().map_or(0, estimate_tokens);
+    system + estimate_tokens(&request.user)
+}

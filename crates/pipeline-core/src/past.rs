@@ -1,0 +1,158 @@
+//! What earlier commands have sent, for steps that keep to limits over time.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::journal::{self, JournaledAnswer};
+use crate::manifest::Manifest;
+
+/// One look back reads so much.
+const BLOCK: u64 = 256 * 1024;
+/// The manifest of a run at work is never older than this.
+const CHECKPOINT: Duration = Duration::from_secs(31);
+
+/// What a step may want to know of the commands before this one; see [`Step::resume`](crate::Step::resume).
+pub struct Past<'a> {
+    dir: &'a Path,
+    died: Option<SystemTime>,
+}
+
+impl<'a> Past<'a> {
+    /// Of a folder as it is, before this command has written to it.
+    pub(crate) fn of(dir: &'a Path, manifest: Option<&Manifest>) -> Past<'a> {
+        let was_at_work = manifest.is_some_and(|manifest| manifest.ended.is_none());
+        let written = std::fs::metadata(dir.join("run.json"))
+            .and_then(|facts| facts.modified())
+            .ok()
+            .filter(|_| was_at_work);
+        let died = written.map(|at| (at + CHECKPOINT).min(SystemTime::now()));
+        Past { dir, died }
+    }
+
+    /// When the command before this one ended without saying so, at the latest: what it had under way then
+    /// is in no journal. `None` where it ended as it should, or there was none.
+    pub fn died(&self) -> Option<SystemTime> {
+        self.died
+    }
+
+    /// The answers in the journal that arrived since then, oldest first. Reads the end of a file, and so
+    /// blocks for a moment.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read. A line that is none is passed over: it is told elsewhere.
+    pub fn answers_since(&self, since: SystemTime) -> io::Result<Vec<JournaledAnswer>> {
+        let file = match File::open(self.dir.join("journal.jsonl")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        let mut offset = begin(&file, length, since)?;
+        let mut answers = Vec::new();
+        while offset < length {
+            if let Ok(entry) = journal::read_at(&file, offset)
+                && entry.answer.at >= since
+            {
+                answers.push(entry.answer);
+            }
+            offset = next_line(&file, offset, length)?;
+        }
+        Ok(answers)
+    }
+}
+
+/// The start of a line from which on everything since then stands.
+fn begin(file: &File, length: u64, since: SystemTime) -> io::Result<u64> {
+    let mut end = length;
+    while end > 0 {
+        let block = end.saturating_sub(BLOCK);
+        let start = match block {
+            0 => return Ok(0),
+            block => next_line(file, block, length)?,
+        };
+        let is_older = start < length
+            && journal::read_at(file, start).is_ok_and(|entry| entry.answer.at < since);
+        if is_older {
+            return Ok(start);
+        }
+        end = block;
+    }
+    Ok(0)
+}
+
+/// The offset behind the next `\n`.
+fn next_line(file: &File, from: u64, length: u64) -> io::Result<u64> {
+    let mut block = vec![0; 16 * 1024];
+    let mut at = from;
+    while at < length {
+        let read = file.read_at(&mut block, at)?;
+        if read == 0 {
+            break;
+        }
+        if let Some(end) = memchr::memchr(b'\n', &block[..read]) {
+            return Ok(at + end as u64 + 1);
+        }
+        at += read as u64;
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{PaidAnswer, push_numbered, tail};
+    use crate::row::RowId;
+
+    fn second(n: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + n)
+    }
+
+    fn folder(answers: u64, body: usize) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lines = Vec::new();
+        for n in 0..answers {
+            let body = format!("\"{}\"", "x".repeat(body));
+            let answer = PaidAnswer {
+                key: "k",
+                attempt: 1,
+                status: 200,
+                at: second(n),
+                latency: Duration::from_millis(n),
+                body: body.as_bytes(),
+            };
+            push_numbered(&mut lines, n + 1, &tail(RowId([1; 16]), "ask", &answer));
+        }
+        std::fs::write(dir.path().join("journal.jsonl"), lines).unwrap();
+        dir
+    }
+
+    #[test]
+    fn the_answers_since_a_time_are_found_from_the_end() {
+        for (answers, body) in [(0, 1), (1, 1), (50, 10), (3_000, 400), (20, 100_000)] {
+            let dir = folder(answers, body);
+            let past = Past::of(dir.path(), None);
+            for since in [0, 1, 7, 49, 2_500, 2_999, 3_000] {
+                let found = past.answers_since(second(since)).unwrap();
+                let seqs: Vec<u64> = found.iter().map(|answer| answer.seq).collect();
+                let expected: Vec<u64> = (since + 1..=answers).collect();
+                assert_eq!(seqs, expected, "{answers} answers, since {since}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_command_that_did_not_say_so_has_died() {
+        let dir = folder(1, 1);
+        assert_eq!(Past::of(dir.path(), None).died(), None);
+        let mut manifest = Manifest::new(serde_json::Map::new(), Default::default());
+        std::fs::write(dir.path().join("run.json"), "{}").unwrap();
+        let died = Past::of(dir.path(), Some(&manifest)).died().unwrap();
+        assert!(died <= SystemTime::now());
+        manifest.ended = Some("2026-11-23T00:00:00Z".to_owned());
+        assert_eq!(Past::of(dir.path(), Some(&manifest)).died(), None);
+    }
+}
