@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Preview(Preview),
     /// Makes the dataset; the same command again goes on where it stopped.
     Run(Box<Run>),
+    /// Makes the dataset of a run again from the answers that it holds, with another extractor. Sends nothing.
+    Extract(Extract),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +81,22 @@ pub(crate) struct Preview {
     /// How many rows.
     #[arg(short = 'n', value_name = "ROWS", default_value_t = 3)]
     pub(crate) count: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Extract {
+    /// The run's folder: the one that holds run.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// What to take out of each answer: none, tag:NAME[:all|first|last], regex:PATTERN or json.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) extract: String,
+    /// Prints the summary as one line of JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Prints nothing but errors.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use clap::Parser;
 mod args;
 mod check;
 mod exit;
+mod extract;
 mod failure;
 mod files;
 mod init;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         args::Command::Check(check) => check::run(&check),
         args::Command::Preview(preview) => preview::run(&preview),
         args::Command::Run(run) => run::run(&run),
+        args::Command::Extract(extract) => extract::run(&extract),
     };
     match result {
         Ok(code) => code,

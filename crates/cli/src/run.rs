@@ -95,7 +95,7 @@ async fn drawing(screen: &Screen) {
 }
 
 /// The command line as it was typed, for the manifest; without what may be a key.
-fn command() -> Value {
+pub(crate) fn command() -> Value {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     Value::from(
         arguments

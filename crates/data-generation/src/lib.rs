@@ -29,11 +29,13 @@
 //! origins), [`templating`] (prompts), [`llm`] (the client), [`extract`] (extractors) and [`pipeline`] (rows,
 //! journal, dataset).
 
+mod again;
 mod builder;
 mod check;
 mod credentials;
 mod error;
 mod generation;
+mod kept;
 mod offline;
 mod rows;
 mod run;
@@ -41,6 +43,7 @@ pub mod settings;
 mod steps;
 mod trace;
 
+pub use again::ExtractAgain;
 pub use builder::{Builder, ENV_PREFIX};
 #[doc(inline)]
 pub use data_generation_config as config;

@@ -36,6 +36,8 @@ pub(crate) struct Question<'a> {
     attempt: u32,
     /// Whether the last request was the probe after an error that would stop the run.
     probed: bool,
+    /// What was wrong with the last earlier answer that settled nothing.
+    unsettled: Option<(&'static str, String)>,
 }
 
 /// What becomes of a question after an outcome.
@@ -64,12 +66,16 @@ impl<'a> Question<'a> {
             spent: Spent::default(),
             attempt: 0,
             probed: false,
+            unsettled: None,
         }
     }
 
     pub(crate) async fn settle(mut self) -> Result<Reply, Error> {
         if let Some(settled) = self.replay() {
             return settled;
+        }
+        if !self.call.may_send() {
+            return Err(self.without_sending());
         }
         let mut kept = None;
         loop {
@@ -127,9 +133,20 @@ impl<'a> Question<'a> {
             let repeat = self.spent.repeat(budget, &self.client.options.retry);
             if repeat.is_none() {
                 failed = Some(self.give_up(class, message));
+            } else {
+                self.unsettled = Some((class, message));
             }
         }
         failed.map(Err)
+    }
+
+    /// What ends a question that no earlier answer settles and for which nothing may be sent.
+    fn without_sending(&mut self) -> Error {
+        let (class, message) = self.unsettled.take().unwrap_or_else(|| {
+            let message = "no earlier answer is there, and none may be asked for";
+            ("no_answer", message.to_owned())
+        });
+        self.row(class, message, None)
     }
 
     async fn enter(&self) -> Result<Slot<'a>, Error> {

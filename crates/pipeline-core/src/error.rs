@@ -40,6 +40,15 @@ pub enum ErrorKind {
         /// Where its rows stood at its last checkpoint.
         counts: Counts,
     },
+    /// A folder that is no run folder: it has no `run.json`.
+    NoRun {
+        /// The folder.
+        dir: PathBuf,
+        /// Whether it is there at all.
+        exists: bool,
+        /// Run folders in it, the newest start first, three at most.
+        runs: Vec<PathBuf>,
+    },
     /// Another process works on the run folder.
     Locked {
         /// The run folder.
@@ -218,6 +227,14 @@ impl fmt::Display for Error {
                 counts.ok + counts.skipped,
                 counts.rows
             ),
+            ErrorKind::NoRun { dir, exists, .. } => {
+                let what = if *exists {
+                    "is no run folder: it has no run.json"
+                } else {
+                    "is not there"
+                };
+                write!(f, "{} {what}", dir.display())
+            }
             ErrorKind::Locked { dir, holder } => {
                 write!(f, "another process works on {} ({holder})", dir.display())
             }

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
 use crate::place::{Target, has_answers, is_run};
+use crate::swap;
 
 /// A run folder that this process alone works on, for as long as the value lives.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ impl RunFolder {
     fn locked(dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
         refuse_irregular_files(&dir)?;
         let lock = Arc::new(Lock::take(&dir)?);
+        swap::complete(&dir)?;
         Ok(RunFolder {
             dir,
             made,

@@ -35,6 +35,7 @@
 
 mod append;
 mod before;
+mod beside;
 mod check;
 mod content;
 mod error;
@@ -53,14 +54,18 @@ mod pass;
 mod place;
 mod plan;
 mod record;
+mod rejudge;
 mod report;
 mod row;
 mod rows;
 mod run;
+mod run_dir;
+mod scan;
 mod shared;
 mod source;
 mod step;
 mod stop;
+mod swap;
 mod work;
 mod writer;
 
@@ -72,6 +77,7 @@ pub use look::{CheckedRows, check_rows, first_rows};
 pub use manifest::{Command, InputFacts, Manifest, Setting};
 pub use place::{Place, Resume, Start};
 pub use record::{Failure, FailureReason, Record, Usage};
+pub use rejudge::{Rejudge, Rejudged};
 pub use report::{Counts, Report};
 pub use row::{Row, RowId, hash};
 pub use run::{Run, RunOptions};

@@ -23,6 +23,21 @@ pub struct Counts {
     pub pending: u64,
 }
 
+impl Counts {
+    /// Failed rows that are finished now, and finished ones that are failed now. Rows that another command
+    /// counted may be among them, so no more are moved than there are.
+    pub(crate) fn shift(&mut self, recovered: u64, lost: u64) {
+        let recovered = recovered.min(self.failed);
+        self.failed -= recovered;
+        self.ok += recovered;
+        let lost = lost.min(self.ok + self.skipped);
+        let of_ok = lost.min(self.ok);
+        self.ok -= of_ok;
+        self.skipped -= lost - of_ok;
+        self.failed += lost;
+    }
+}
+
 /// What a command came to, and what it cost. It prints as a summary of a few lines.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -213,6 +213,8 @@ impl<'a> Work<'a> {
                     requests: AtomicU32::new(0),
                     answers: Mutex::new(judged),
                     replays: Mutex::new(self.before.unjudged_of(id).collect()),
+                    may_send: true,
+                    furthest: 0,
                 };
                 Some((bytes, work_on(shared, self.workflow, row, cx).boxed()))
             }
@@ -251,22 +253,25 @@ impl<'a> Work<'a> {
 
     /// A manifest that is half a minute old is no reason to stop: the files of lines are the truth.
     fn checkpoint(&mut self) {
-        self.manifest.counts = self.seen.counts(&self.plan, &self.shared.counters);
+        let counts = self.seen.counts(&self.plan, &self.shared.counters);
+        self.manifest.note(counts);
         if let Err(error) = self.manifest.write(self.dir) {
             tracing::warn!(%error, "the manifest could not be brought up to date");
         }
     }
 }
 
-/// Takes one row through all steps and hands its line to the writer.
-async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepContext<'_>) -> Done {
-    let (id, index, bytes) = (row.id(), row.index(), row.json().len() as u64);
-    shared.event(&Event::RowStarted { id, index });
-    let mut draft = Draft::default();
-    let outcome = AssertUnwindSafe(workflow.run(&row, &mut draft, &mut cx))
+/// Takes one row through all steps; a panic is the row's own failure.
+pub(crate) async fn through<'a>(
+    workflow: &'a Workflow,
+    row: &Row,
+    draft: &mut Draft,
+    cx: &mut StepContext<'a>,
+) -> Result<(), StepError> {
+    let outcome = AssertUnwindSafe(workflow.run(row, draft, cx))
         .catch_unwind()
         .await;
-    let outcome = outcome.unwrap_or_else(|panic| {
+    outcome.unwrap_or_else(|panic| {
         Err(StepError::Fail {
             class: "panic".to_owned(),
             message: format!(
@@ -276,7 +281,15 @@ async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepCon
             ),
             response: (!draft.response.is_empty()).then(|| draft.response.clone()),
         })
-    });
+    })
+}
+
+/// Takes one row through all steps and hands its line to the writer.
+async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepContext<'_>) -> Done {
+    let (id, index, bytes) = (row.id(), row.index(), row.json().len() as u64);
+    shared.event(&Event::RowStarted { id, index });
+    let mut draft = Draft::default();
+    let outcome = through(workflow, &row, &mut draft, &mut cx).await;
     let requests = cx.requests.load(Ordering::Relaxed);
     let end = match outcome {
         Ok(()) => finish(shared, row, draft, requests).await,
@@ -316,8 +329,9 @@ async fn work_on(shared: &Shared, workflow: &Workflow, row: Row, mut cx: StepCon
     Done { id, bytes, end }
 }
 
-async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
-    let record = Record {
+/// The line of a row whose steps have all come through.
+pub(crate) fn record(row: Row, draft: Draft, requests: u32) -> Record {
+    Record {
         id: row.id,
         index: row.index,
         input: row.json,
@@ -336,7 +350,11 @@ async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
         reasoning: draft.reasoning,
         warnings: draft.warnings,
         offline: draft.offline,
-    };
+    }
+}
+
+async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
+    let record = record(row, draft, requests);
     let mut line = Vec::with_capacity(record.input.get().len() + record.response.len() * 2 + 512);
     push_line(&mut line, &record).expect("a record is JSON");
     if !shared.writer.finished(line).await {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod endpoint;
 #[cfg(test)]
+mod extract;
+#[cfg(test)]
 mod filters;
 #[cfg(test)]
 mod first_steps;
