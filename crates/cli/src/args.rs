@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Makes the dataset of a run again from the answers that it holds, with another extractor. Sends nothing.
     Extract(Extract),
+    /// Tells how a run stands, what failed and why, what it cost, where the time went and how to go on. Only reads.
+    Status(Status),
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +99,16 @@ pub(crate) struct Extract {
     /// Prints nothing but errors.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The run's folder: the one that holds run.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// Prints it as one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -18,6 +18,7 @@ mod preview;
 mod progress;
 mod run;
 mod signals;
+mod status;
 
 fn main() -> ExitCode {
     let arguments = match args::Arguments::try_parse() {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         args::Command::Preview(preview) => preview::run(&preview),
         args::Command::Run(run) => run::run(&run),
         args::Command::Extract(extract) => extract::run(&extract),
+        args::Command::Status(status) => status::run(&status),
     };
     match result {
         Ok(code) => code,

@@ -36,6 +36,7 @@ mod credentials;
 mod error;
 mod generation;
 mod kept;
+mod look;
 mod offline;
 mod rows;
 mod run;
@@ -61,6 +62,7 @@ pub use data_generation_pipeline_core::{
 pub use data_generation_templating as templating;
 pub use error::Error;
 pub use generation::{DataGenerationPipeline, Preview};
+pub use look::status;
 pub use rows::{IntoSource, Row};
 pub use run::{Records, RunBuilder};
 pub use settings::Settings;

@@ -67,7 +67,7 @@ pub enum ErrorKind {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// 1-based number of the line.
+        /// 1-based number of the line; 0 where no single line is meant.
         line: u64,
         /// What is wrong with it.
         what: String,
@@ -243,6 +243,12 @@ impl fmt::Display for Error {
                 "the input has none of the {finished} rows that are finished in {}",
                 dir.display()
             ),
+            // What concerns a file as a whole has no line.
+            ErrorKind::Damaged {
+                path,
+                line: 0,
+                what,
+            } => write!(f, "{}: {what}", path.display()),
             ErrorKind::Damaged { path, line, what } => {
                 write!(f, "{}:{line}: {what}", path.display())
             }

@@ -112,6 +112,15 @@ pub struct Command {
     pub of_rows: bool,
 }
 
+impl Command {
+    /// From start to end, in whole seconds as it was written down; `None` without an end.
+    pub fn wall(&self) -> Option<std::time::Duration> {
+        let at = |time: &str| time.parse::<jiff::Timestamp>().ok();
+        let (start, end) = (at(&self.started)?, at(self.ended.as_deref()?)?);
+        end.duration_since(start).try_into().ok()
+    }
+}
+
 impl Manifest {
     pub(crate) fn new(
         dataset: Map<String, Value>,

@@ -29,4 +29,6 @@ mod server;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod status;
+#[cfg(test)]
 mod time_stamps;
