@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Makes the dataset of a run again from the answers that it holds, with another extractor. Sends nothing.
     Extract(Extract),
+    /// Asks again for the failed rows of a run, all of them or those of some classes.
+    Retry(Retry),
     /// Tells how a run stands, what failed and why, what it cost, where the time went and how to go on. Only reads.
     Status(Status),
 }
@@ -93,6 +95,31 @@ pub(crate) struct Extract {
     /// What to take out of each answer: none, tag:NAME[:all|first|last], regex:PATTERN or json.
     #[arg(long, value_name = "SPEC")]
     pub(crate) extract: String,
+    /// Prints the summary as one line of JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Prints nothing but errors.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    /// The run's folder: the one that holds run.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// Only failed rows of this class, such as server_error; may be repeated.
+    #[arg(long = "class", value_name = "CLASS")]
+    pub(crate) classes: Vec<String>,
+    /// A configuration above the settings that run.json holds: for a key, another address, other limits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One value of the configuration, such as model.rate_limit=60; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Requests at the same time. Overrides run.concurrency_limit.
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<usize>,
     /// Prints the summary as one line of JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,

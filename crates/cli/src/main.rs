@@ -16,6 +16,7 @@ mod output;
 mod pipeline;
 mod preview;
 mod progress;
+mod retry;
 mod run;
 mod signals;
 mod status;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         args::Command::Check(check) => check::run(&check),
         args::Command::Preview(preview) => preview::run(&preview),
         args::Command::Run(run) => run::run(&run),
+        args::Command::Retry(retry) => retry::run(&retry),
         args::Command::Extract(extract) => extract::run(&extract),
         args::Command::Status(status) => status::run(&status),
     };

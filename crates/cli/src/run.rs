@@ -28,9 +28,31 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         builder = builder.flag("run.skip_invalid", "--skip-invalid", true);
     }
     let built = pipeline::build(builder)?;
-    let source = built.input()?;
+    let job = configured(run, built.run(built.input()?));
+    let manner = Manner {
+        json: run.json,
+        quiet: run.quiet,
+        go_on: how_to_go_on,
+    };
+    carry_out(&built, job, &manner)
+}
+
+/// How a run is shown.
+pub(crate) struct Manner {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    /// The command that goes on where this one stopped.
+    pub(crate) go_on: fn(&DataGenerationPipeline, &Report) -> String,
+}
+
+/// A run from the start of its log to its exit code.
+pub(crate) fn carry_out<'a>(
+    built: &'a DataGenerationPipeline,
+    job: RunBuilder<'a>,
+    manner: &Manner,
+) -> Result<ExitCode, Failure> {
     let log = Log::start(&built.settings().logging)?;
-    let screen = Screen::new(run.quiet, built.is_offline());
+    let screen = Screen::new(manner.quiet, built.is_offline());
     let concurrency = files::places(
         built.settings().run.concurrency_limit.get(),
         built.is_offline(),
@@ -42,7 +64,7 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::io("could not start", &error))?;
     let stop = StopHandle::new();
-    let job = configured(run, built.run(source))
+    let job = job
         .concurrency_limit(concurrency)
         .stop_handle(&stop)
         .observer(screen.clone());
@@ -61,7 +83,7 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         Ok(()) => Failure::usage("the signals ended"),
         Err(error) => Failure::io("could not listen for signals", &error),
     })?;
-    conclude(run, &built, outcome, &log)
+    conclude(manner, built, outcome, &log)
 }
 
 /// What the command line says of this run alone.
@@ -117,7 +139,7 @@ fn without_secret(argument: &str) -> String {
 }
 
 fn conclude(
-    run: &Run,
+    manner: &Manner,
     built: &DataGenerationPipeline,
     outcome: Result<Report, Error>,
     log: &Log,
@@ -125,19 +147,19 @@ fn conclude(
     let report = match outcome {
         Ok(report) => report,
         Err(error) => {
-            if let (true, Some(dir)) = (run.json, error.run_dir()) {
+            if let (true, Some(dir)) = (manner.json, error.run_dir()) {
                 output::data(&nothing_done(dir, built.is_offline(), &error).to_string());
             }
             return Err(error.into());
         }
     };
-    if run.json {
+    if manner.json {
         output::data(&summary(&report).to_string());
     }
-    if !run.quiet {
+    if !manner.quiet {
         output::line(&report.to_string());
         if report.counts.pending > 0 {
-            output::line(&format!("  to go on: {}", how_to_go_on(built, &report)));
+            output::line(&format!("  to go on: {}", (manner.go_on)(built, &report)));
         }
         if log.dropped_lines() > 0 {
             output::line(&format!(

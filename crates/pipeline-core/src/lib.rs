@@ -40,6 +40,7 @@ mod check;
 mod content;
 mod error;
 mod event;
+mod failed;
 mod failures;
 mod folder;
 mod fork;

@@ -7,10 +7,11 @@ use crate::before::Before;
 use crate::check::{Check, Examined, examine};
 use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
+use crate::failed::FailedRows;
 use crate::fork;
 use crate::identity::Finished;
 use crate::manifest::{InputFacts, Manifest};
-use crate::place::Target;
+use crate::place::{Target, is_run};
 use crate::plan::Plan;
 use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
@@ -45,6 +46,7 @@ impl Look<'_> {
                 }
             }
             Kind::Stream(rows) => return self.at_stream(name, rows, check).await,
+            Kind::Failed(classes) => return self.at_failed(classes, check).await,
         };
 
         // The checks block: they read files and compute. They must not hold up whoever shares the runtime.
@@ -105,10 +107,11 @@ impl Look<'_> {
             warnings.push(format!("{} has no rows", facts.source));
         }
         Ok(Looked {
+            unjudged: before.unjudged.len() as u64,
             before,
             plan,
             rows,
-            facts,
+            facts: Some(facts),
             files,
             warnings,
             equal_rows: !repeated.is_empty(),
@@ -128,15 +131,57 @@ impl Look<'_> {
         }
         let (files, before) = open(dir).await?;
         Ok(Looked {
+            unjudged: before.unjudged.len() as u64,
             before,
             plan: Plan::default(),
             rows: Rows::once(rows, self.job.options.max_row_bytes, check),
-            facts: InputFacts {
+            facts: Some(InputFacts {
                 source: name,
                 ..InputFacts::default()
-            },
+            }),
             files,
             warnings: Vec::new(),
+            equal_rows: false,
+        })
+    }
+
+    /// The failed rows of the folder: they are known, and they are not its input.
+    async fn at_failed(
+        &self,
+        classes: Vec<String>,
+        check: Box<dyn Check>,
+    ) -> Result<Looked, Error> {
+        let Job { dir, target, .. } = self.job;
+        if !matches!(target, Target::Folder(dir) if is_run(dir)) {
+            return Err(Error::usage(
+                "failed rows are those of a run that is there: name the one to go on with",
+            ));
+        }
+        let (files, before) = open(dir).await?;
+        let found = FailedRows::find(dir, &classes, &before)?;
+        let mut warnings = Vec::new();
+        if found.without_input > 0 {
+            let rows = found.without_input;
+            let what = "failed rows cannot be asked again: they were too large to be held or no JSON objects";
+            if found.count == 0 {
+                return Err(Error::usage(format!(
+                    "{rows} {what}; mend the input and run it again"
+                )));
+            }
+            warnings.push(format!("{rows} {what}"));
+        }
+        let plan = Plan {
+            rows: Some(found.count),
+            ..Plan::default()
+        };
+        Ok(Looked {
+            unjudged: found.unjudged,
+            before,
+            plan,
+            rows: Rows::failed(found.rows, self.job.options.max_row_bytes, check),
+            facts: None,
+            files,
+            warnings,
             equal_rows: false,
         })
     }
@@ -207,7 +252,10 @@ pub(crate) struct Looked {
     pub(crate) before: Before,
     pub(crate) plan: Plan,
     pub(crate) rows: Rows,
-    pub(crate) facts: InputFacts,
+    /// `None` where the rows are those of the folder, and its input stays what it was.
+    pub(crate) facts: Option<InputFacts>,
+    /// Answers that are paid for and will be judged first.
+    pub(crate) unjudged: u64,
     pub(crate) files: Files,
     pub(crate) warnings: Vec<String>,
     /// Whether rows are known to say what others say.

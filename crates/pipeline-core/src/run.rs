@@ -231,13 +231,18 @@ impl Job {
             plan,
             rows,
             facts,
+            unjudged,
             files,
             warnings,
             equal_rows,
         } = looked;
 
         manifest.hashes = self.hashes.clone();
-        manifest.begin(facts, self.settings.clone(), self.command.clone());
+        let (settings, command) = (self.settings.clone(), self.command.clone());
+        match facts {
+            Some(facts) => manifest.begin(facts, settings, command),
+            None => manifest.begin_with_rows(settings, command),
+        }
         manifest.equal_rows |= equal_rows;
         manifest.write(dir)?;
 
@@ -259,7 +264,7 @@ impl Job {
             rows: plan.rows,
             finished: plan.finished,
             not_in_input: plan.rows.map(|_| plan.not_in_input),
-            unjudged: before.unjudged.len() as u64,
+            unjudged,
             resumed,
         });
 
