@@ -163,6 +163,10 @@ pub(crate) struct Run {
     /// Adds these rows to a run that has none of them.
     #[arg(long)]
     pub(crate) add: bool,
+    /// Moves damaged lines of the run's files aside (to .damaged-<time>.jsonl) and makes their rows again, from
+    /// the journal where it still has their answers.
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// Rows that do not fit the prompts fail alone, instead of stopping everything before the first request.
     #[arg(long)]
     pub(crate) skip_invalid: bool,

@@ -106,6 +106,9 @@ fn configured<'a>(run: &Run, mut job: RunBuilder<'a>) -> RunBuilder<'a> {
     if run.add {
         job = job.add();
     }
+    if run.repair {
+        job = job.repair();
+    }
     job
 }
 

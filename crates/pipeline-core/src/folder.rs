@@ -174,12 +174,12 @@ fn move_aside(dir: &Path) -> Result<(), Error> {
 }
 
 /// Local time, as people look for it.
-fn stamp(at: jiff::Zoned) -> String {
+pub(crate) fn stamp(at: jiff::Zoned) -> String {
     at.strftime("%Y%m%d-%H%M%S").to_string()
 }
 
 /// The path, then with `-2`, `-3` and so on.
-fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     let base = path.to_owned();
     std::iter::once(base.clone()).chain((2..).map(move |n: u64| {
         let mut name = base.file_name().unwrap_or_default().to_os_string();

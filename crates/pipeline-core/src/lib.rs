@@ -56,6 +56,7 @@ mod place;
 mod plan;
 mod record;
 mod rejudge;
+mod repair;
 mod report;
 mod row;
 mod rows;

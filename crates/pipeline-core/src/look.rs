@@ -13,6 +13,7 @@ use crate::identity::Finished;
 use crate::manifest::{InputFacts, Manifest};
 use crate::place::{Target, is_run};
 use crate::plan::Plan;
+use crate::repair;
 use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
 use crate::source::{Kind, Lasting, RowStream, Source, spool_stdin};
@@ -53,7 +54,7 @@ impl Look<'_> {
         let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
         let opened = match target {
             Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
-            _ => Some(open(dir).await?),
+            _ => Some(open(dir, self.job.options.repair).await?),
         };
         let skip_invalid = self.job.options.skip_invalid;
         let (source, examined, check, opened) = blocking(move || {
@@ -75,7 +76,7 @@ impl Look<'_> {
             (Some(opened), _) => opened,
             (None, Target::ForkOf { source: from, .. }) => {
                 self.fork(from, dir, &source, &examined).await?;
-                open(dir).await?
+                open(dir, false).await?
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
@@ -129,7 +130,7 @@ impl Look<'_> {
         if let Target::ForkOf { source: from, .. } = target {
             copy_journal(from, dir, None).await?;
         }
-        let (files, before) = open(dir).await?;
+        let (files, before) = open(dir, self.job.options.repair).await?;
         Ok(Looked {
             unjudged: before.unjudged.len() as u64,
             before,
@@ -157,7 +158,7 @@ impl Look<'_> {
                 "failed rows are those of a run that is there: name the one to go on with",
             ));
         }
-        let (files, before) = open(dir).await?;
+        let (files, before) = open(dir, self.job.options.repair).await?;
         let found = FailedRows::find(dir, &classes, &before)?;
         let mut warnings = Vec::new();
         if found.without_input > 0 {
@@ -262,11 +263,19 @@ pub(crate) struct Looked {
     pub(crate) equal_rows: bool,
 }
 
-/// Opens the files, repairs their ends and reads what they hold.
-async fn open(dir: &Path) -> Result<(Files, Before), Error> {
+/// Opens the files, repairs their ends and reads what they hold; with `repair`, bad lines are moved aside first.
+async fn open(dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
     let dir = dir.to_owned();
     blocking(move || {
-        let files = Files::open(&dir)?;
+        let mut files = Files::open(&dir)?;
+        if repair {
+            let moved = repair::repair(&dir)?;
+            if !moved.is_empty() {
+                let ends = std::mem::take(&mut files.repairs);
+                files = Files::open(&dir)?;
+                files.repairs = ends.into_iter().chain(moved).collect();
+            }
+        }
         let before = Before::load(&dir)?;
         Ok((files, before))
     })

@@ -377,6 +377,38 @@ mod tests {
     }
 
     #[test]
+    fn a_command_on_rows_of_the_folder_says_nothing_of_the_run_as_a_whole() {
+        let counts = |ok, failed| Counts {
+            rows: ok + failed,
+            ok,
+            failed,
+            ..Counts::default()
+        };
+        let mut manifest = Manifest::new(Map::new(), BTreeMap::new());
+        assert!(!manifest.is_finished());
+        manifest.begin(InputFacts::default(), BTreeMap::new(), Value::Null);
+        manifest.note(counts(3, 1));
+        assert_eq!(manifest.counts, counts(3, 1));
+        // The first command was killed; what comes after it on rows of the folder changes nothing about that.
+        manifest.begin_with_rows(BTreeMap::new(), Value::Null);
+        manifest.note(counts(1, 0));
+        assert_eq!(manifest.counts, counts(3, 1));
+        manifest.end_with(counts(1, 0), None);
+        assert!(!manifest.is_finished());
+        manifest.begin(InputFacts::default(), BTreeMap::new(), Value::Null);
+        manifest.end_with(counts(4, 0), None);
+        assert!(manifest.is_finished());
+        manifest.begin_with_rows(BTreeMap::new(), Value::Null);
+        assert!(
+            manifest.is_finished(),
+            "its rows are all finished or failed"
+        );
+        assert_eq!(manifest.commands[3].wall(), None);
+        let text = serde_json::to_string(&manifest).unwrap();
+        assert_eq!(text.matches("of_rows").count(), 2);
+    }
+
+    #[test]
     fn a_manifest_of_a_later_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Manifest::read(dir.path()).unwrap().is_none());

@@ -404,7 +404,7 @@ impl Pass<'_> {
 
     fn tell(&mut self) {
         self.done.rows += 1;
-        if self.done.rows % TOLD_EVERY == 0 {
+        if self.done.rows.is_multiple_of(TOLD_EVERY) {
             (self.progress)(self.done.rows);
         }
     }

@@ -150,3 +150,32 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_change_sides_keep_the_sum() {
+        let mut counts = Counts {
+            rows: 10,
+            ok: 2,
+            failed: 3,
+            skipped: 4,
+            pending: 1,
+        };
+        counts.shift(2, 0);
+        assert_eq!((counts.ok, counts.failed), (4, 1));
+        // More than there are: another command counted them.
+        counts.shift(5, 0);
+        assert_eq!((counts.ok, counts.failed), (5, 0));
+        counts.shift(0, 7);
+        assert_eq!((counts.ok, counts.skipped, counts.failed), (0, 2, 7));
+        counts.shift(0, 70);
+        assert_eq!((counts.ok, counts.skipped, counts.failed), (0, 0, 9));
+        assert_eq!(
+            counts.rows,
+            counts.ok + counts.failed + counts.skipped + counts.pending
+        );
+    }
+}

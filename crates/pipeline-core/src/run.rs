@@ -46,6 +46,9 @@ pub struct RunOptions {
     pub skip_invalid: bool,
     /// The input may have none of the rows that the folder has finished (no).
     pub add: bool,
+    /// Bad lines of the folder's files are moved aside, to `.damaged-<time>.jsonl`, and their rows made again, from the
+    /// journal where their answers are still there (no: a bad line is refused).
+    pub repair: bool,
 }
 
 impl Default for RunOptions {
@@ -58,6 +61,7 @@ impl Default for RunOptions {
             sync_every: Duration::from_millis(200),
             skip_invalid: false,
             add: false,
+            repair: false,
         }
     }
 }

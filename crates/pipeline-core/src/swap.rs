@@ -100,3 +100,89 @@ pub(crate) fn complete(dir: &Path) -> Result<bool, Error> {
     manifest.write(dir)?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Map;
+
+    fn folder() -> (tempfile::TempDir, Manifest) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("result.jsonl"), "old\n").unwrap();
+        std::fs::write(dir.path().join("failures.jsonl"), "old failure\n").unwrap();
+        let manifest = Manifest::new(Map::new(), BTreeMap::new());
+        manifest.write(dir.path()).unwrap();
+        (dir, manifest)
+    }
+
+    fn lines(dir: &Path) -> [String; 2] {
+        REPLACED.map(|name| std::fs::read_to_string(dir.join(name)).unwrap())
+    }
+
+    fn staged(dir: &Path) -> BTreeMap<String, u64> {
+        let mut new = NewFiles::create(dir).unwrap();
+        new.result.write(b"new one\n").unwrap();
+        new.sync(dir).unwrap()
+    }
+
+    #[test]
+    fn new_files_count_from_the_moment_that_the_manifest_says_so() {
+        let (dir, mut manifest) = folder();
+        let dir = dir.path();
+        manifest.put_in_place = staged(dir);
+        assert!(!complete(dir).unwrap());
+        assert_eq!(lines(dir), ["old\n", "old failure\n"]);
+        manifest.write(dir).unwrap();
+        assert_eq!(
+            current(dir, &manifest, "result.jsonl"),
+            hidden(dir, "result.jsonl")
+        );
+        assert!(complete(dir).unwrap());
+        assert_eq!(lines(dir), ["new one\n", ""]);
+        assert!(!complete(dir).unwrap(), "once is enough");
+        assert_eq!(
+            current(dir, &manifest, "result.jsonl"),
+            dir.join("result.jsonl")
+        );
+    }
+
+    #[test]
+    fn what_was_written_and_never_decided_is_overwritten_or_taken_back() {
+        let (dir, mut manifest) = folder();
+        let dir = dir.path();
+        std::os::unix::fs::symlink(dir.join("result.jsonl"), hidden(dir, "result.jsonl")).unwrap();
+        std::fs::write(hidden(dir, "failures.jsonl"), "half a li").unwrap();
+        let lengths = staged(dir);
+        assert_eq!(
+            lines(dir),
+            ["old\n", "old failure\n"],
+            "nothing is written through a link"
+        );
+        discard(dir);
+        assert!(!hidden(dir, "result.jsonl").exists());
+        staged(dir);
+        manifest.put_in_place = lengths;
+        manifest.write(dir).unwrap();
+        discard(dir);
+        assert!(
+            hidden(dir, "result.jsonl").exists(),
+            "what is decided stays"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_one_that_was_decided_on_is_refused() {
+        for broken in ["gone", "shorter", "of another name"] {
+            let (dir, mut manifest) = folder();
+            let dir = dir.path();
+            manifest.put_in_place = staged(dir);
+            match broken {
+                "gone" => std::fs::remove_file(hidden(dir, "result.jsonl")).unwrap(),
+                "shorter" => std::fs::write(hidden(dir, "result.jsonl"), "new\n").unwrap(),
+                _ => drop(manifest.put_in_place.insert("../x".to_owned(), 1)),
+            }
+            manifest.write(dir).unwrap();
+            assert!(complete(dir).is_err(), "{broken}");
+        }
+    }
+}

@@ -21,6 +21,8 @@ mod mistakes_in_settings;
 #[cfg(test)]
 mod output;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod retry;
 #[cfg(test)]
 mod running_again;
