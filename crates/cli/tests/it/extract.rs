@@ -68,7 +68,7 @@ fn sorted(text: &str) -> Vec<String> {
     lines
 }
 
-fn extract<'a>(spec: &'a str) -> [&'a str; 5] {
+fn extract(spec: &str) -> [&str; 5] {
     ["extract", "--run", "output/demo", "--extract", spec]
 }
 
@@ -234,7 +234,7 @@ fn a_kill_at_any_moment_leaves_the_old_dataset_or_the_new_one() {
 
     // (moment, run.json, result.jsonl, failures.jsonl, hidden result, hidden failures, what counts)
     let half = &new[0][..new[0].len() / 2];
-    let moments: [(&str, &str, &str, &str, Option<&str>, Option<&str>, bool); 6] = [
+    let moments = [
         (
             "writing",
             &old_manifest,
@@ -249,8 +249,8 @@ fn a_kill_at_any_moment_leaves_the_old_dataset_or_the_new_one() {
             &old_manifest,
             &old[0],
             &old[1],
-            Some(&new[0]),
-            Some(&new[1]),
+            Some(new[0].as_str()),
+            Some(new[1].as_str()),
             false,
         ),
         (
@@ -258,8 +258,8 @@ fn a_kill_at_any_moment_leaves_the_old_dataset_or_the_new_one() {
             &decided,
             &old[0],
             &old[1],
-            Some(&new[0]),
-            Some(&new[1]),
+            Some(new[0].as_str()),
+            Some(new[1].as_str()),
             true,
         ),
         (
@@ -267,7 +267,7 @@ fn a_kill_at_any_moment_leaves_the_old_dataset_or_the_new_one() {
             &decided,
             &old[0],
             &new[1],
-            Some(&new[0]),
+            Some(new[0].as_str()),
             None,
             true,
         ),
@@ -277,7 +277,7 @@ fn a_kill_at_any_moment_leaves_the_old_dataset_or_the_new_one() {
             &new[0],
             &old[1],
             None,
-            Some(&new[1]),
+            Some(new[1].as_str()),
             true,
         ),
         (
