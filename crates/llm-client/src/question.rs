@@ -32,6 +32,8 @@ pub(crate) struct Question<'a> {
     probed: bool,
     /// Its number among those that share the endpoint.
     number: u64,
+    /// What was wrong with the last earlier answer that settled nothing.
+    unsettled: Option<(&'static str, String)>,
 }
 
 impl Drop for Question<'_> {
@@ -67,12 +69,16 @@ impl<'a> Question<'a> {
             attempt: 0,
             probed: false,
             number: client.outage.joined(),
+            unsettled: None,
         }
     }
 
     pub(crate) async fn settle(mut self) -> Result<Reply, Error> {
         if let Some(settled) = self.replay() {
             return settled;
+        }
+        if !self.call.may_send() {
+            return Err(self.without_sending());
         }
         let mut kept = None;
         loop {
@@ -130,6 +136,8 @@ impl<'a> Question<'a> {
             let repeat = self.spent.repeat(budget, &self.client.options.retry);
             if repeat.is_none() {
                 failed = Some(self.give_up(class, message));
+            } else {
+                self.unsettled = Some((class, message));
             }
         }
         failed.map(Err)
@@ -153,6 +161,15 @@ impl<'a> Question<'a> {
         }
         self.call.event(&Event::Resumed);
         Ok(())
+    }
+
+    /// What ends a question that no earlier answer settles and for which nothing may be sent.
+    fn without_sending(&mut self) -> Error {
+        let (class, message) = self.unsettled.take().unwrap_or_else(|| {
+            let message = "no earlier answer is there, and none may be asked for";
+            ("no_answer", message.to_owned())
+        });
+        self.row(class, message, None)
     }
 
     async fn enter(&self) -> Result<Slot<'a>, Error> {

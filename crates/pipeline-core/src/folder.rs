@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
 use crate::place::{Target, has_answers, is_run};
+use crate::swap;
 
 /// A run folder that this process alone works on, for as long as the value lives.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl RunFolder {
     fn locked(dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
         refuse_irregular_files(&dir)?;
         let lock = Arc::new(Lock::take(&dir)?);
+        swap::complete(&dir)?;
         Ok(RunFolder {
             dir,
             made,
@@ -201,12 +203,12 @@ fn move_aside(dir: &Path) -> Result<(), Error> {
 }
 
 /// Local time, as people look for it.
-fn stamp(at: jiff::Zoned) -> String {
+pub(crate) fn stamp(at: jiff::Zoned) -> String {
     at.strftime("%Y%m%d-%H%M%S").to_string()
 }
 
 /// The path, then with `-2`, `-3` and so on.
-fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     let base = path.to_owned();
     std::iter::once(base.clone()).chain((2..).map(move |n: u64| {
         let mut name = base.file_name().unwrap_or_default().to_os_string();

@@ -10,7 +10,9 @@ use crate::error::{Error, ErrorKind};
 
 /// Looks at the note of another process, which may have the lock and be about to write.
 const LOOKS: u32 = 100;
-/// Between two looks.
+/// Tries at a lock that is held.
+const TRIES: u32 = 3;
+/// Between two looks, or two tries.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// An operating-system lock: a process that dies gives it back.
@@ -31,12 +33,12 @@ impl Lock {
                 .mode(0o600)
                 .open(&path)
                 .map_err(Error::io("could not open", &path))?;
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     return Err(ErrorKind::Locked {
                         dir: dir.to_owned(),
-                        holder: holder(&file),
+                        holder: noted(&file),
                     }
                     .into());
                 }
@@ -77,8 +79,34 @@ impl Drop for Lock {
     }
 }
 
+/// Who only looks whether the lock is held has it for a moment.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
+/// Who works on the folder; `None` where nobody does. Nothing is written.
+pub(crate) fn holder(dir: &Path) -> Result<Option<String>, Error> {
+    let path = dir.join("run.lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("could not open", &path)(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(noted(&file))),
+        Err(TryLockError::Error(error)) => Err(Error::io("could not look at", &path)(error)),
+    }
+}
+
 /// Who says that it holds the lock.
-fn holder(mut file: &File) -> String {
+fn noted(mut file: &File) -> String {
     for _ in 0..LOOKS {
         let mut note = String::new();
         let read = file.rewind().and_then(|()| file.read_to_string(&mut note));

@@ -7,11 +7,13 @@ use crate::before::Before;
 use crate::check::{Check, Examined, examine};
 use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
+use crate::failed::FailedRows;
 use crate::fork;
 use crate::identity::Finished;
 use crate::manifest::{InputFacts, Manifest};
-use crate::place::Target;
+use crate::place::{Target, is_run};
 use crate::plan::Plan;
+use crate::repair;
 use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
 use crate::source::{Kind, Lasting, RowStream, Source, spool_stdin};
@@ -45,13 +47,14 @@ impl Look<'_> {
                 }
             }
             Kind::Stream(rows) => return self.at_stream(name, rows, check).await,
+            Kind::Failed(classes) => return self.at_failed(classes, check).await,
         };
 
         // The checks block: they read files and compute. They must not hold up whoever shares the runtime.
         let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
         let opened = match target {
             Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
-            _ => Some(open(dir).await?),
+            _ => Some(open(dir, self.job.options.repair).await?),
         };
         let skip_invalid = self.job.options.skip_invalid;
         let (source, examined, check, opened) = blocking(move || {
@@ -73,7 +76,7 @@ impl Look<'_> {
             (Some(opened), _) => opened,
             (None, Target::ForkOf { source: from, .. }) => {
                 self.fork(from, dir, &source, &examined).await?;
-                open(dir).await?
+                open(dir, false).await?
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
@@ -105,10 +108,11 @@ impl Look<'_> {
             warnings.push(format!("{} has no rows", facts.source));
         }
         Ok(Looked {
+            unjudged: before.unjudged.len() as u64,
             before,
             plan,
             rows,
-            facts,
+            facts: Some(facts),
             files,
             warnings,
             equal_rows: !repeated.is_empty(),
@@ -126,17 +130,59 @@ impl Look<'_> {
         if let Target::ForkOf { source: from, .. } = target {
             copy_journal(from, dir, None).await?;
         }
-        let (files, before) = open(dir).await?;
+        let (files, before) = open(dir, self.job.options.repair).await?;
         Ok(Looked {
+            unjudged: before.unjudged.len() as u64,
             before,
             plan: Plan::default(),
             rows: Rows::once(rows, self.job.options.max_row_bytes, check),
-            facts: InputFacts {
+            facts: Some(InputFacts {
                 source: name,
                 ..InputFacts::default()
-            },
+            }),
             files,
             warnings: Vec::new(),
+            equal_rows: false,
+        })
+    }
+
+    /// The failed rows of the folder: they are known, and they are not its input.
+    async fn at_failed(
+        &self,
+        classes: Vec<String>,
+        check: Box<dyn Check>,
+    ) -> Result<Looked, Error> {
+        let Job { dir, target, .. } = self.job;
+        if !matches!(target, Target::Folder(dir) if is_run(dir)) {
+            return Err(Error::usage(
+                "failed rows are those of a run that is there: name the one to go on with",
+            ));
+        }
+        let (files, before) = open(dir, self.job.options.repair).await?;
+        let found = FailedRows::find(dir, &classes, &before)?;
+        let mut warnings = Vec::new();
+        if found.without_input > 0 {
+            let rows = found.without_input;
+            let what = "failed rows cannot be asked again: they were too large to be held or no JSON objects";
+            if found.count == 0 {
+                return Err(Error::usage(format!(
+                    "{rows} {what}; mend the input and run it again"
+                )));
+            }
+            warnings.push(format!("{rows} {what}"));
+        }
+        let plan = Plan {
+            rows: Some(found.count),
+            ..Plan::default()
+        };
+        Ok(Looked {
+            unjudged: found.unjudged,
+            before,
+            plan,
+            rows: Rows::failed(found.rows, self.job.options.max_row_bytes, check),
+            facts: None,
+            files,
+            warnings,
             equal_rows: false,
         })
     }
@@ -207,18 +253,29 @@ pub(crate) struct Looked {
     pub(crate) before: Before,
     pub(crate) plan: Plan,
     pub(crate) rows: Rows,
-    pub(crate) facts: InputFacts,
+    /// `None` where the rows are those of the folder, and its input stays what it was.
+    pub(crate) facts: Option<InputFacts>,
+    /// Answers that are paid for and will be judged first.
+    pub(crate) unjudged: u64,
     pub(crate) files: Files,
     pub(crate) warnings: Vec<String>,
     /// Whether rows are known to say what others say.
     pub(crate) equal_rows: bool,
 }
 
-/// Opens the files, repairs their ends and reads what they hold.
-async fn open(dir: &Path) -> Result<(Files, Before), Error> {
+/// Opens the files, repairs their ends and reads what they hold; with `repair`, bad lines are moved aside first.
+async fn open(dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
     let dir = dir.to_owned();
     blocking(move || {
-        let files = Files::open(&dir)?;
+        let mut files = Files::open(&dir)?;
+        if repair {
+            let moved = repair::repair(&dir)?;
+            if !moved.is_empty() {
+                let ends = std::mem::take(&mut files.repairs);
+                files = Files::open(&dir)?;
+                files.repairs = ends.into_iter().chain(moved).collect();
+            }
+        }
         let before = Before::load(&dir)?;
         Ok((files, before))
     })

@@ -54,6 +54,9 @@ pub struct RunOptions {
     pub of_one_answer: Vec<String>,
     /// The input may have none of the rows that the folder has finished (no).
     pub add: bool,
+    /// Bad lines of the folder's files are moved aside, to `.damaged-<time>.jsonl`, and their rows made again, from the
+    /// journal where their answers are still there (no: a bad line is refused).
+    pub repair: bool,
 }
 
 impl Default for RunOptions {
@@ -68,6 +71,7 @@ impl Default for RunOptions {
             stop_on_failures: NonZeroU32::new(20),
             of_one_answer: Vec::new(),
             add: false,
+            repair: false,
         }
     }
 }
@@ -245,13 +249,18 @@ impl Job {
             plan,
             rows,
             facts,
+            unjudged,
             files,
             warnings,
             equal_rows,
         } = looked;
 
         manifest.hashes = self.hashes.clone();
-        manifest.begin(facts, self.settings.clone(), self.command.clone());
+        let (settings, command) = (self.settings.clone(), self.command.clone());
+        match facts {
+            Some(facts) => manifest.begin(facts, settings, command),
+            None => manifest.begin_with_rows(settings, command),
+        }
         manifest.equal_rows |= equal_rows;
         manifest.write(dir)?;
 
@@ -277,7 +286,7 @@ impl Job {
             rows: plan.rows,
             finished: plan.finished,
             not_in_input: plan.rows.map(|_| plan.not_in_input),
-            unjudged: before.unjudged.len() as u64,
+            unjudged,
             resumed,
         });
 

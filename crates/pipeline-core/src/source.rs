@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Stdin,
     /// Seen once: checked row by row.
     Stream(RowStream),
+    /// The failed rows of the run folder, of these classes or all.
+    Failed(Vec<String>),
 }
 
 /// Rows that are read twice: for the check of all of them, and for the run.
@@ -109,6 +111,21 @@ impl Source {
         }
     }
 
+    /// The failed rows of the run that is gone on with, those of these classes or, where none is named, all. They
+    /// keep their ids. The run says nothing about its input then: what it was, whether it is finished, which
+    /// rows it does not have, all stays as it was.
+    ///
+    /// ```
+    /// # use data_generation_pipeline_core::Source;
+    /// let source = Source::failed(["server_error"]);
+    /// ```
+    pub fn failed<S: Into<String>>(classes: impl IntoIterator<Item = S>) -> Source {
+        Source {
+            name: "failed rows".into(),
+            kind: Kind::Failed(classes.into_iter().map(Into::into).collect()),
+        }
+    }
+
     /// Rows out of an iterator, taken as they are needed; as [`stream`](Source::stream).
     pub fn iter<T: Serialize, I>(rows: I) -> Source
     where
@@ -138,6 +155,9 @@ impl Source {
                 from: Where::Stdin,
             }),
             Kind::Stream(_) => Err(Error::usage("a stream shows its rows only while it runs")),
+            Kind::Failed(_) => Err(Error::usage(
+                "failed rows are those of a run that is gone on with",
+            )),
         }
     }
 }

@@ -90,6 +90,16 @@ pub(crate) struct WriterHandle {
 }
 
 impl WriterHandle {
+    /// One that reads back and writes nothing: what is handed to it is refused.
+    pub(crate) fn reading(journal: &AppendFile) -> WriterHandle {
+        let (sender, _) = mpsc::channel(1);
+        WriterHandle {
+            sender,
+            room: Arc::new(Semaphore::new(0)),
+            journal: journal.handle(),
+        }
+    }
+
     /// Resolves with the answer's number when it is written; `None` when the writer has stopped.
     pub(crate) async fn journal(&self, tail: Vec<u8>) -> Option<u64> {
         let (done, written) = oneshot::channel();

@@ -5,6 +5,8 @@ mod closed_output;
 #[cfg(test)]
 mod endpoint;
 #[cfg(test)]
+mod extract;
+#[cfg(test)]
 mod filters;
 #[cfg(test)]
 mod first_steps;
@@ -27,6 +29,10 @@ mod mistakes_in_settings;
 #[cfg(test)]
 mod output;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
+mod retry;
+#[cfg(test)]
 mod running_again;
 #[cfg(test)]
 mod secrets;
@@ -36,6 +42,8 @@ mod server;
 mod shared_limits;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod status;
 #[cfg(test)]
 mod steering;
 #[cfg(test)]
