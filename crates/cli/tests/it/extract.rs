@@ -14,6 +14,7 @@ const FILES: [&str; 3] = ["result.jsonl", "failures.jsonl", "journal.jsonl"];
 /// Every third answer has a title, the one of topic 4 is empty at first, that of topic 7 always refused.
 fn odd_server() -> Server {
     let met = AtomicBool::new(false);
+    let said = AtomicBool::new(false);
     Server::start(move |asked| {
         let topic: usize = asked
             .user()
@@ -23,6 +24,10 @@ fn odd_server() -> Server {
             .unwrap();
         let text = format!("<think>hm</think><text>{topic}</text>");
         match topic {
+            // Who misses something in its one answer is told no more.
+            8 if said.swap(true, Ordering::Relaxed) => {
+                Answer::error(500, "server_error", "it is broken")
+            }
             7 => Answer::error(500, "server_error", "it is broken"),
             4 if !met.swap(true, Ordering::Relaxed) => Answer::good(""),
             n if n % 3 == 0 => Answer::good(&format!("{text}<title>T{n}</title>")),
