@@ -42,3 +42,8 @@ e2e:
 # licences, bans, sources and known vulnerabilities of the dependencies (needs cargo-deny)
 deny:
     cargo deny check
+
+# whether limits hold for minutes, as the endpoint sees them
+limits:
+    cargo build --release -p data-generation-cli
+    DATAGEN=target/release/datagen cargo run --release -p data-generation-fault-server --example limits

@@ -111,6 +111,7 @@ impl Shared {
                 Act::Limited(_) => Got::Limited,
                 Act::Status(status) => Got::Down(status),
             },
+            tokens: values.prompt + values.completion,
             headers: request.headers,
             body: question.body,
         });
