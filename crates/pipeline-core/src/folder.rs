@@ -1,12 +1,10 @@
 //! A run folder: made, opened by one process alone, moved aside, taken back.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::append::sync_folder;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
@@ -15,6 +13,7 @@ use crate::place::{Target, has_answers, is_run};
 /// A run folder that this process alone works on, for as long as the value lives.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
+    disk: Disk,
     dir: PathBuf,
     /// Whether this command made it.
     pub(crate) made: bool,
@@ -25,39 +24,50 @@ pub(crate) struct RunFolder {
 
 impl RunFolder {
     /// Opens the folder of a target, which is made where it is not there.
-    pub(crate) fn open(target: &Target) -> Result<RunFolder, Error> {
+    pub(crate) fn open(disk: &Disk, target: &Target) -> Result<RunFolder, Error> {
         match target {
-            Target::Folder(dir) | Target::ForkOf { dir, .. } => RunFolder::at(dir.clone()),
-            Target::Stamped(experiment) => RunFolder::stamped(experiment),
-            Target::Fresh(dir) if is_run(dir) || has_answers(dir) => RunFolder::instead_of(dir),
-            Target::Fresh(dir) => RunFolder::at(dir.clone()),
+            Target::Folder(dir) | Target::ForkOf { dir, .. } => RunFolder::at(disk, dir),
+            Target::Stamped(experiment) => RunFolder::stamped(disk, experiment),
+            Target::Fresh(dir) if is_run(dir) || has_answers(dir) => {
+                RunFolder::instead_of(disk, dir)
+            }
+            Target::Fresh(dir) => RunFolder::at(disk, dir),
         }
     }
 
-    fn at(dir: PathBuf) -> Result<RunFolder, Error> {
+    fn at(disk: &Disk, dir: &Path) -> Result<RunFolder, Error> {
         let made = !dir.exists();
-        make_folders(&dir)?;
-        RunFolder::locked(dir, made)
+        make_folders(disk, dir)?;
+        RunFolder::locked(disk, dir.to_owned(), made)
     }
 
-    fn locked(dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
+    fn locked(disk: &Disk, dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
         refuse_irregular_files(&dir)?;
-        let lock = Arc::new(Lock::take(&dir)?);
-        Ok(RunFolder {
-            dir,
-            made,
-            lock,
-            replaces: None,
-        })
+        match Lock::take(disk, &dir) {
+            Ok(lock) => Ok(RunFolder {
+                disk: disk.clone(),
+                dir,
+                made,
+                lock: Arc::new(lock),
+                replaces: None,
+            }),
+            Err(error) => {
+                // Where another process has it already, it is that one's folder.
+                if made && error.is_io() {
+                    take_back(disk, &dir);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// A folder beside an old run. The old one keeps its place until the rows are known to be right: whoever
     /// mistypes a file name must not find an empty run afterwards.
-    fn instead_of(old: &Path) -> Result<RunFolder, Error> {
+    fn instead_of(disk: &Disk, old: &Path) -> Result<RunFolder, Error> {
         refuse_irregular_files(old)?;
-        let lock = Lock::take(old)?;
+        let lock = Lock::take(disk, old)?;
         let name = old.file_name().unwrap_or_default().to_string_lossy();
-        let mut folder = RunFolder::first_free(&old.with_file_name(format!(".{name}.new")))?;
+        let mut folder = RunFolder::first_free(disk, &old.with_file_name(format!(".{name}.new")))?;
         folder.replaces = Some((old.to_owned(), lock));
         Ok(folder)
     }
@@ -65,12 +75,16 @@ impl RunFolder {
     /// Moves the old run aside, where there is one, and takes its place. Returns the folder's path.
     pub(crate) fn take_place(&mut self) -> Result<PathBuf, Error> {
         if let Some((place, old)) = self.replaces.take() {
-            move_aside(&place)?;
+            move_aside(&self.disk, &place)?;
             drop(old);
-            std::fs::rename(&self.dir, &place).map_err(Error::io("could not make", &place))?;
-            let parent = place.parent().unwrap_or(Path::new("."));
-            sync_folder(parent).map_err(Error::io("could not write", parent))?;
+            self.disk
+                .rename(&self.dir, &place)
+                .map_err(Error::io("could not make", &place))?;
             self.dir = place;
+            let parent = self.dir.parent().unwrap_or(Path::new("."));
+            self.disk
+                .sync_folder(parent)
+                .map_err(Error::io("could not write", parent))?;
         }
         Ok(self.dir.clone())
     }
@@ -80,18 +94,23 @@ impl RunFolder {
         Arc::clone(&self.lock)
     }
 
-    fn stamped(experiment: &Path) -> Result<RunFolder, Error> {
-        make_folders(experiment)?;
-        let folder = RunFolder::first_free(&experiment.join(stamp(jiff::Zoned::now())))?;
-        sync_folder(experiment).map_err(Error::io("could not write", experiment))?;
-        Ok(folder)
+    fn stamped(disk: &Disk, experiment: &Path) -> Result<RunFolder, Error> {
+        make_folders(disk, experiment)?;
+        let folder = RunFolder::first_free(disk, &experiment.join(stamp(jiff::Zoned::now())))?;
+        match disk.sync_folder(experiment) {
+            Ok(()) => Ok(folder),
+            Err(error) => {
+                folder.discard_if_made();
+                Err(Error::io("could not write", experiment)(error))
+            }
+        }
     }
 
     /// Makes a folder under the first of the numbered names that nobody has.
-    fn first_free(path: &Path) -> Result<RunFolder, Error> {
+    fn first_free(disk: &Disk, path: &Path) -> Result<RunFolder, Error> {
         for dir in numbered(path) {
-            match DirBuilder::new().mode(0o700).create(&dir) {
-                Ok(()) => return RunFolder::locked(dir, true),
+            match disk.make_folder(&dir) {
+                Ok(()) => return RunFolder::locked(disk, dir, true),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io("could not make", &dir)(error)),
             }
@@ -106,26 +125,34 @@ impl RunFolder {
 
     /// Takes back what opening made, where nothing came of it.
     pub(crate) fn discard_if_made(self) {
-        if !self.made {
-            return;
+        if self.made {
+            take_back(&self.disk, &self.dir);
         }
-        let empty = |name: &&str| {
-            std::fs::metadata(self.dir.join(name)).is_ok_and(|facts| facts.len() == 0)
-        };
-        let ours = ["journal.jsonl", "result.jsonl", "failures.jsonl"]
-            .into_iter()
-            .filter(empty);
-        for name in ours.chain(["run.lock", ".input.jsonl", ".input.jsonl.new"]) {
-            if let Err(error) = std::fs::remove_file(self.dir.join(name))
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::debug!(%error, name, "left behind");
-            }
+    }
+}
+
+/// Removes what a command that came to nothing left in a folder of its own. One that holds anything else stays.
+fn take_back(disk: &Disk, dir: &Path) {
+    let empty = |name: &&str| std::fs::metadata(dir.join(name)).is_ok_and(|facts| facts.len() == 0);
+    let ours = ["journal.jsonl", "result.jsonl", "failures.jsonl"]
+        .into_iter()
+        .filter(empty);
+    let others = [
+        "run.lock",
+        ".input.jsonl",
+        ".input.jsonl.new",
+        ".run.json.new",
+        ".journal.jsonl.new",
+    ];
+    for name in ours.chain(others) {
+        if let Err(error) = disk.remove(&dir.join(name))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, name, "left behind");
         }
-        // A folder that holds anything else stays.
-        if let Err(error) = std::fs::remove_dir(&self.dir) {
-            tracing::debug!(%error, dir = %self.dir.display(), "left behind");
-        }
+    }
+    if let Err(error) = disk.remove_folder(dir) {
+        tracing::debug!(%error, dir = %dir.display(), "left behind");
     }
 }
 
@@ -151,7 +178,7 @@ fn refuse_irregular_files(dir: &Path) -> Result<(), Error> {
 }
 
 /// `<dir>-<its start>`, so that nothing is ever deleted.
-fn move_aside(dir: &Path) -> Result<(), Error> {
+fn move_aside(disk: &Disk, dir: &Path) -> Result<(), Error> {
     let start =
         Manifest::read(dir)?.and_then(|manifest| manifest.started.parse::<jiff::Timestamp>().ok());
     let start = stamp(
@@ -163,9 +190,12 @@ fn move_aside(dir: &Path) -> Result<(), Error> {
     name.push(format!("-{start}"));
     for aside in numbered(&dir.with_file_name(name)) {
         if !aside.exists() {
-            std::fs::rename(dir, &aside).map_err(Error::io("could not move aside", dir))?;
+            disk.rename(dir, &aside)
+                .map_err(Error::io("could not move aside", dir))?;
             let parent = dir.parent().unwrap_or(Path::new("."));
-            return sync_folder(parent).map_err(Error::io("could not write", parent));
+            return disk
+                .sync_folder(parent)
+                .map_err(Error::io("could not write", parent));
         }
     }
     unreachable!("names with a number do not end")
@@ -186,18 +216,37 @@ fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     }))
 }
 
-/// Run folders hold what people asked and what they paid for: nobody else reads them.
-fn make_folders(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
+/// Makes a folder and those above it that are not there, and each durable in the one above it. Run folders hold
+/// what people asked and what they paid for: nobody else reads them.
+fn make_folders(disk: &Disk, dir: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|level| !level.as_os_str().is_empty() && !level.is_dir())
+        .collect();
+    // An empty folder may be ours: made by a command that was killed before it was durable.
+    if let Some(deepest) = dir.ancestors().nth(missing.len())
+        && std::fs::read_dir(deepest).is_ok_and(|mut entries| entries.next().is_none())
+        && let Some(parent) = deepest.parent()
+    {
+        match disk.sync_folder(parent) {
+            // Where nothing can be read we have made nothing.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(Error::io("could not write", parent)(error));
+            }
+            _ => {}
+        }
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(Error::io("could not make", dir))?;
-    if let Some(parent) = dir.parent() {
-        sync_folder(parent).map_err(Error::io("could not write", parent))?;
+    for level in missing.into_iter().rev() {
+        match disk.make_folder(level) {
+            // Two commands may begin at the same moment.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
+            made => made.map_err(Error::io("could not make", level))?,
+        }
+        let parent = level.parent().unwrap_or(Path::new("."));
+        if let Err(error) = disk.sync_folder(parent) {
+            take_back(disk, level);
+            return Err(Error::io("could not write", parent)(error));
+        }
     }
     Ok(())
 }
@@ -218,12 +267,12 @@ mod tests {
     }
 
     fn open(place: &Place, start: &Start) -> Result<RunFolder, Error> {
-        RunFolder::open(&place.target(start)?)
+        RunFolder::open(&Disk::default(), &place.target(start)?)
     }
 
     fn fill(folder: &RunFolder) -> Manifest {
         let manifest = Manifest::new(Map::new(), std::collections::BTreeMap::new());
-        manifest.write(folder.dir()).unwrap();
+        manifest.write(&Disk::default(), folder.dir()).unwrap();
         std::fs::write(folder.dir().join("journal.jsonl"), "{}\n").unwrap();
         manifest
     }
@@ -319,14 +368,29 @@ mod tests {
         let folder = open(&place, &Start::default()).unwrap();
         fill(&folder);
         assert!(
-            place.unfinished(&Map::new()).unwrap().is_none(),
+            place
+                .unfinished(&Disk::default(), &Map::new())
+                .unwrap()
+                .is_none(),
             "it is at work"
         );
         let path = folder.dir().to_owned();
         drop(folder);
-        assert_eq!(place.unfinished(&Map::new()).unwrap().unwrap().0, path);
+        assert_eq!(
+            place
+                .unfinished(&Disk::default(), &Map::new())
+                .unwrap()
+                .unwrap()
+                .0,
+            path
+        );
         let other = Map::from_iter([("model".to_owned(), Value::from("x"))]);
-        assert!(place.unfinished(&other).unwrap().is_none());
+        assert!(
+            place
+                .unfinished(&Disk::default(), &other)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
