@@ -5,3 +5,5 @@ mod losses;
 mod power;
 mod recorder;
 mod refusals;
+
+pub(crate) use recorder::{Fault, How, Kind, Recorder};

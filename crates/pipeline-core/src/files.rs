@@ -94,3 +94,39 @@ impl LineFiles {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty::{Fault, How, Kind, Recorder};
+
+    #[test]
+    fn lines_whose_sync_is_refused_are_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result.jsonl");
+        std::fs::write(&path, "{}\n").unwrap();
+        // The first is that of the dataset when it is opened, the second that of the journal.
+        let fault = Fault {
+            kind: Some(Kind::Sync),
+            nth: 3,
+            how: How::Eio,
+        };
+        let recorder = Recorder::over(dir.path(), Some(fault));
+        let Files {
+            journal, mut lines, ..
+        } = Files::open(&recorder.disk(), dir.path()).unwrap();
+        let batch = Batch {
+            results: b"{\"id\":1}\n".to_vec(),
+            ..Batch::default()
+        };
+        let mut told = false;
+        let error = lines
+            .commit(&journal.handle(), || told = true, &batch)
+            .unwrap_err();
+        assert!(told, "the journal was synced all the same");
+        assert_eq!(error.path, path);
+        assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
+        let error = lines.commit(&journal.handle(), || (), &batch).unwrap_err();
+        assert_eq!(error.source.to_string(), "an earlier write was refused");
+    }
+}

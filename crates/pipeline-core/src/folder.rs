@@ -236,11 +236,13 @@ fn make_folders(disk: &Disk, dir: &Path) -> Result<(), Error> {
             _ => {}
         }
     }
-    for level in missing.into_iter().rev() {
+    // What stands in the place of a folder is told by the one below it, that cannot be made.
+    let in_the_way = |level: &&Path| *level != dir && level.exists();
+    for level in missing.into_iter().rev().filter(|level| !in_the_way(level)) {
         match disk.make_folder(level) {
             // Two commands may begin at the same moment.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
-            made => made.map_err(Error::io("could not make", level))?,
+            made => made.map_err(Error::io("could not make", dir))?,
         }
         let parent = level.parent().unwrap_or(Path::new("."));
         if let Err(error) = disk.sync_folder(parent) {

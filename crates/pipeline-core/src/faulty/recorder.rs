@@ -1,6 +1,7 @@
 //! A watch over the disk that writes down every change, and refuses those that it is told to.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -67,6 +68,15 @@ pub(crate) enum Made {
     Acknowledged(i64, u32),
     /// The run told that this row's line is durable.
     Committed(i64),
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Made::Write(id, bytes) => write!(f, "write of {} bytes to file {id}", bytes.len()),
+            other => write!(f, "{other:?}"),
+        }
+    }
 }
 
 /// A file or a folder that was there before.
