@@ -214,7 +214,7 @@ impl State {
         let refused = self.asked_when_refused.is_some();
         let lasts = match fault.how {
             How::FullFromThen => kind == Kind::Write,
-            How::ShortAndStuck => matches!(kind, Kind::Write | Kind::SetLength),
+            How::ShortAndStuck => kind == Kind::SetLength,
             How::GoneFromThen => true,
             How::Eio | How::Enospc | How::Short => false,
         };
