@@ -292,6 +292,7 @@ impl DataGenerationPipeline {
             max_row_bytes: input_data.max_row_bytes,
             bytes_in_flight: run.bytes_in_flight,
             sync_every: run.sync_every(),
+            durability: run.durability,
             skip_invalid: run.skip_invalid,
             stop_on_failures: run.stop_on_failures,
             of_one_answer: OF_ONE_ANSWER.map(str::to_owned).to_vec(),
@@ -480,5 +481,26 @@ impl DataGenerationPipeline {
         };
         let key = format!("model.{field}");
         Error::Usage(format!("`{key}` ({}) {message}", self.origins.of(&key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_generation_pipeline_core::Durability;
+
+    #[test]
+    fn how_durable_answers_are_reaches_the_run() {
+        let durability = |builder: crate::Builder| {
+            let builder = builder.system_prompt(None).user_prompt("{{topic}}");
+            let pipeline = builder.environment([]).offline().build().unwrap();
+            let options = pipeline.run_options(NonZeroUsize::MIN);
+            (options.durability, options.sync_every)
+        };
+        let builder = DataGenerationPipeline::builder;
+        let usual = Duration::from_millis(200);
+        assert_eq!(durability(builder()), (Durability::Group, usual));
+        let each = builder().set("run.durability", "each");
+        assert_eq!(durability(each), (Durability::Each, usual));
     }
 }

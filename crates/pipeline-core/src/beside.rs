@@ -1,15 +1,15 @@
 //! A new file under a hidden name beside the one whose place it will take.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::disk::{Disk, DiskFile, Opening};
 
 use crate::error::Error;
 
 /// A file that is written as a whole; nobody reads it before it is synced and has its name.
 pub(crate) struct Beside {
-    file: BufWriter<File>,
+    file: BufWriter<DiskFile>,
     path: PathBuf,
     bytes: u64,
 }
@@ -17,17 +17,12 @@ pub(crate) struct Beside {
 impl Beside {
     /// Begins it anew. What a killed command left under the name is of no use, and if it is a link, what it
     /// leads to is nobody's business here.
-    pub(crate) fn create(path: PathBuf) -> Result<Beside, Error> {
-        let open = || -> io::Result<File> {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+    pub(crate) fn create(disk: &Disk, path: PathBuf) -> Result<Beside, Error> {
+        let open = || -> io::Result<DiskFile> {
+            if std::fs::symlink_metadata(&path).is_ok() {
+                disk.remove(&path)?;
             }
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
+            disk.open(&path, Opening::Replace)
         };
         let file = open().map_err(Error::io("could not make", &path))?;
         Ok(Beside {
@@ -50,14 +45,9 @@ impl Beside {
         let end = || -> io::Result<()> {
             file.into_inner()
                 .map_err(io::IntoInnerError::into_error)?
-                .sync_data()
+                .sync()
         };
         end().map_err(Error::io("could not write", &path))?;
         Ok(bytes)
     }
-}
-
-/// Where a name stands in a folder; the folder must be synced after.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
-    std::fs::rename(from, to).map_err(Error::io("could not write", to))
 }

@@ -136,11 +136,19 @@ pub(crate) fn head(line: &str) -> Result<Head<'_>, String> {
 
 /// The same line under another number.
 pub(crate) fn push_renumbered(out: &mut Vec<u8>, seq: u64, line: &str) {
-    // What follows the head's first two members is the tail as it was written.
-    let tail = line.find("\"row\":").unwrap_or(line.len());
     out.extend_from_slice(format!("{{\"v\":{VERSION},\"seq\":{seq},").as_bytes());
-    out.extend_from_slice(&line.as_bytes()[tail..]);
+    out.extend_from_slice(tail_of(line).as_bytes());
     out.push(b'\n');
+}
+
+/// What follows the first two members of a line: the tail as it was written.
+fn tail_of(line: &str) -> &str {
+    &line[line.find("\"row\":").unwrap_or(line.len())..]
+}
+
+/// Whether two lines are the same but for their numbers.
+pub(crate) fn same_but_number(one: &str, other: &str) -> bool {
+    tail_of(one) == tail_of(other)
 }
 
 #[derive(Deserialize)]

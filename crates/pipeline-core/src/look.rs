@@ -5,9 +5,11 @@ use std::path::Path;
 
 use crate::before::Before;
 use crate::check::{Check, Examined, examine};
+use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
 use crate::failed::FailedRows;
+use crate::files::Files;
 use crate::fork;
 use crate::identity::Finished;
 use crate::manifest::{InputFacts, Manifest};
@@ -17,7 +19,6 @@ use crate::repair;
 use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
 use crate::source::{Kind, Lasting, RowStream, Source, spool_stdin};
-use crate::writer::Files;
 
 /// A look at rows and folder.
 pub(crate) struct Look<'a> {
@@ -33,16 +34,18 @@ impl Look<'_> {
         source: Source,
         mut check: Box<dyn Check>,
     ) -> Result<Looked, Error> {
-        let Job { dir, target, .. } = self.job;
+        let Job {
+            disk, dir, target, ..
+        } = self.job;
         let max_row_bytes = self.job.options.max_row_bytes;
         let Source { name, kind } = source;
         let source = match kind {
             Kind::Lasting(lasting) => lasting,
             Kind::Stdin => {
                 // Who types may never end; an interrupt must not wait for it.
-                let dir = dir.clone();
+                let (disk, dir) = (disk.clone(), dir.clone());
                 tokio::select! {
-                    source = blocking(move || spool_stdin(name, &dir)) => source?,
+                    source = blocking(move || spool_stdin(&disk, name, &dir)) => source?,
                     () = self.job.stop.token().cancelled() => return Err(ErrorKind::Interrupted.into()),
                 }
             }
@@ -54,7 +57,7 @@ impl Look<'_> {
         let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
         let opened = match target {
             Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
-            _ => Some(open(dir, self.job.options.repair).await?),
+            _ => Some(open(disk, dir, self.job.options.repair).await?),
         };
         let skip_invalid = self.job.options.skip_invalid;
         let (source, examined, check, opened) = blocking(move || {
@@ -76,7 +79,7 @@ impl Look<'_> {
             (Some(opened), _) => opened,
             (None, Target::ForkOf { source: from, .. }) => {
                 self.fork(from, dir, &source, &examined).await?;
-                open(dir, false).await?
+                open(disk, dir, false).await?
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
@@ -126,11 +129,13 @@ impl Look<'_> {
         rows: RowStream,
         check: Box<dyn Check>,
     ) -> Result<Looked, Error> {
-        let Job { dir, target, .. } = self.job;
+        let Job {
+            disk, dir, target, ..
+        } = self.job;
         if let Target::ForkOf { source: from, .. } = target {
-            copy_journal(from, dir, None).await?;
+            copy_journal(disk, from, dir, None).await?;
         }
-        let (files, before) = open(dir, self.job.options.repair).await?;
+        let (files, before) = open(disk, dir, self.job.options.repair).await?;
         Ok(Looked {
             unjudged: before.unjudged.len() as u64,
             before,
@@ -158,7 +163,7 @@ impl Look<'_> {
                 "failed rows are those of a run that is there: name the one to go on with",
             ));
         }
-        let (files, before) = open(dir, self.job.options.repair).await?;
+        let (files, before) = open(&self.job.disk, dir, self.job.options.repair).await?;
         let found = FailedRows::find(dir, &classes, &before)?;
         let mut warnings = Vec::new();
         if found.without_input > 0 {
@@ -223,7 +228,7 @@ impl Look<'_> {
                 .all(|change| change.key == "extract" || change.key.starts_with("extract."))
         });
         if only_the_extractor {
-            return copy_journal(from, to, None).await;
+            return copy_journal(&self.job.disk, from, to, None).await;
         }
         let mut keys = HashSet::new();
         let mut rows = Rows::again(source, examined, self.job.options.max_row_bytes, None)?;
@@ -244,7 +249,7 @@ impl Look<'_> {
                 Err(RowsError::Io(error)) => return Err(error),
             }
         }
-        copy_journal(from, to, Some(keys)).await
+        copy_journal(&self.job.disk, from, to, Some(keys)).await
     }
 }
 
@@ -264,15 +269,15 @@ pub(crate) struct Looked {
 }
 
 /// Opens the files, repairs their ends and reads what they hold; with `repair`, bad lines are moved aside first.
-async fn open(dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
-    let dir = dir.to_owned();
+async fn open(disk: &Disk, dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
+    let (disk, dir) = (disk.clone(), dir.to_owned());
     blocking(move || {
-        let mut files = Files::open(&dir)?;
+        let mut files = Files::open(&disk, &dir)?;
         if repair {
-            let moved = repair::repair(&dir)?;
+            let moved = repair::repair(&disk, &dir)?;
             if !moved.is_empty() {
                 let ends = std::mem::take(&mut files.repairs);
-                files = Files::open(&dir)?;
+                files = Files::open(&disk, &dir)?;
                 files.repairs = ends.into_iter().chain(moved).collect();
             }
         }
@@ -282,9 +287,14 @@ async fn open(dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
     .await
 }
 
-async fn copy_journal(from: &Path, to: &Path, keys: Option<HashSet<String>>) -> Result<(), Error> {
-    let (from, to) = (from.to_owned(), to.to_owned());
-    blocking(move || fork::copy(&from, &to, keys.as_ref())).await
+async fn copy_journal(
+    disk: &Disk,
+    from: &Path,
+    to: &Path,
+    keys: Option<HashSet<String>>,
+) -> Result<(), Error> {
+    let (disk, from, to) = (disk.clone(), from.to_owned(), to.to_owned());
+    blocking(move || fork::copy(&disk, &from, &to, keys.as_ref())).await
 }
 
 async fn blocking<T: Send + 'static>(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::append;
+use crate::disk::Disk;
 use crate::error::{Change, Error, ErrorKind};
 use crate::report::{Counts, Report};
 
@@ -184,11 +185,14 @@ impl Manifest {
             .map_err(|error| damaged(error.line(), error.to_string()))
     }
 
-    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+    /// Replaces `run.json`, and makes everything durable that was made or renamed in the folder before.
+    pub(crate) fn write(&self, disk: &Disk, dir: &Path) -> Result<(), Error> {
         let mut text =
             serde_json::to_vec_pretty(self).map_err(|error| Error::usage(error.to_string()))?;
         text.push(b'\n');
-        append::replace(&dir.join("run.json"), &text)
+        append::replace(disk, &dir.join("run.json"), &text)?;
+        disk.sync_folder(dir)
+            .map_err(Error::io("could not write", dir))
     }
 
     /// Notes that a command begins to work through an input.

@@ -11,7 +11,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::before::Before;
+use crate::disk::Disk;
 use crate::error::Error;
+use crate::files::Files;
 use crate::folder::RunFolder;
 use crate::line::push_line;
 use crate::manifest::{Manifest, Setting};
@@ -25,7 +27,7 @@ use crate::step::{Draft, StepContext, StepError, Workflow};
 use crate::stop::StopHandle;
 use crate::swap::{self, NewFiles};
 use crate::work;
-use crate::writer::{Files, WriterHandle};
+use crate::writer::WriterHandle;
 
 /// A finished or stopped run whose lines are to be made again from its journal, as with another extractor.
 ///
@@ -36,6 +38,7 @@ use crate::writer::{Files, WriterHandle};
 ///
 /// Files and manifest change at one moment: a kill leaves all as it was or all as it will be.
 pub struct Rejudge {
+    disk: Disk,
     folder: RunFolder,
     manifest: Manifest,
 }
@@ -98,11 +101,19 @@ impl Rejudge {
     ///
     /// When it is no run folder, another process works on it, or its manifest cannot be read.
     pub fn open(dir: &Path) -> Result<Rejudge, Error> {
+        Rejudge::open_on(Disk::default(), dir)
+    }
+
+    pub(crate) fn open_on(disk: Disk, dir: &Path) -> Result<Rejudge, Error> {
         Manifest::of_run(dir)?;
-        let folder = RunFolder::open(&Target::Folder(dir.to_owned()))?;
+        let folder = RunFolder::open(&disk, &Target::Folder(dir.to_owned()))?;
         // Only now is it certain that nobody changes it.
         let manifest = Manifest::of_run(dir).map_err(|error| error.in_run(dir))?;
-        Ok(Rejudge { folder, manifest })
+        Ok(Rejudge {
+            disk,
+            folder,
+            manifest,
+        })
     }
 
     /// What the folder was made with.
@@ -126,11 +137,11 @@ impl Rejudge {
         command: Value,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Rejudged, Error> {
-        let dir = self.folder.dir().to_owned();
+        let (disk, dir) = (self.disk.clone(), self.folder.dir().to_owned());
         self.judge_in(&dir, workflow, extract, settings, command, progress)
             .await
             .map_err(|error| {
-                swap::discard(&dir);
+                swap::discard(&disk, &dir);
                 error.in_run(&dir)
             })
     }
@@ -152,7 +163,8 @@ impl Rejudge {
             .dataset
             .insert("extract".to_owned(), Value::from(extract));
 
-        let files = Files::open(dir)?;
+        let disk = self.disk.clone();
+        let files = Files::open(&disk, dir)?;
         let before = Before::load_all(dir)?;
         let shared = Shared::new(
             WriterHandle::reading(&files.journal),
@@ -165,7 +177,7 @@ impl Rejudge {
             workflow,
             same,
             last: last_failures(dir, &before)?,
-            new: NewFiles::create(dir)?,
+            new: NewFiles::create(&disk, dir)?,
             done: Rejudged {
                 run_dir: dir.to_owned(),
                 rows: 0,
@@ -185,7 +197,7 @@ impl Rejudge {
         pass.failed_rows(&dir.join("failures.jsonl")).await?;
         let Pass { new, mut done, .. } = pass;
 
-        self.manifest.put_in_place = new.sync(dir)?;
+        self.manifest.put_in_place = new.sync(&disk, dir)?;
         self.manifest.counts = old_counts;
         self.manifest.counts.shift(done.recovered, done.lost);
         self.manifest.end_with(
@@ -198,8 +210,8 @@ impl Rejudge {
             None,
         );
         // From here on the new files count.
-        self.manifest.write(dir)?;
-        swap::complete(dir)?;
+        self.manifest.write(&disk, dir)?;
+        swap::complete(&disk, dir)?;
         done.wall = began.elapsed();
         Ok(done)
     }

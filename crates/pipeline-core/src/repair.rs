@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::append::sync_folder;
 use crate::before::{answered_row, failed_id, finished_id};
-use crate::beside::{self, Beside};
+use crate::beside::Beside;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::folder::{numbered, stamp};
 use crate::line::push_line;
@@ -40,7 +40,7 @@ struct Damaged {
 
 /// Moves the bad lines of a folder aside; what was done, in words. The lock must be held, and the ends of the files
 /// be whole.
-pub(crate) fn repair(dir: &Path) -> Result<Vec<String>, Error> {
+pub(crate) fn repair(disk: &Disk, dir: &Path) -> Result<Vec<String>, Error> {
     let damaged = [
         damage_of(dir, "journal.jsonl", |line| answered_row(line).map(drop))?,
         damage_of(dir, "failures.jsonl", |line| failed_id(line).map(drop))?,
@@ -54,11 +54,11 @@ pub(crate) fn repair(dir: &Path) -> Result<Vec<String>, Error> {
         return Ok(Vec::new());
     }
     let aside = aside(dir);
-    keep(dir, &aside, &damaged)?;
+    keep(disk, dir, &aside, &damaged)?;
     let shown = aside.file_name().unwrap_or_default().to_string_lossy();
     let mut told = Vec::new();
     for file in &damaged {
-        take_out(dir, file)?;
+        take_out(disk, dir, file)?;
         let (first, lines) = (file.bad[0].0, file.bad.len());
         told.push(if lines == 1 {
             format!(
@@ -133,8 +133,8 @@ fn damage_of_result(dir: &Path) -> Result<Damaged, Error> {
 }
 
 /// Writes all bad lines down, durably, before any of them is taken out.
-fn keep(dir: &Path, aside: &Path, damaged: &[Damaged]) -> Result<(), Error> {
-    let mut kept = Beside::create(aside.to_owned())?;
+fn keep(disk: &Disk, dir: &Path, aside: &Path, damaged: &[Damaged]) -> Result<(), Error> {
+    let mut kept = Beside::create(disk, aside.to_owned())?;
     let mut out = Vec::new();
     for file in damaged {
         each(dir, file, |bytes, bad| {
@@ -156,13 +156,14 @@ fn keep(dir: &Path, aside: &Path, damaged: &[Damaged]) -> Result<(), Error> {
         })?;
     }
     kept.sync()?;
-    sync_folder(dir).map_err(Error::io("could not write", dir))
+    disk.sync_folder(dir)
+        .map_err(Error::io("could not write", dir))
 }
 
 /// Replaces the file by its good lines.
-fn take_out(dir: &Path, file: &Damaged) -> Result<(), Error> {
+fn take_out(disk: &Disk, dir: &Path, file: &Damaged) -> Result<(), Error> {
     let hidden = dir.join(format!(".{}.repaired", file.name));
-    let mut good = Beside::create(hidden.clone())?;
+    let mut good = Beside::create(disk, hidden.clone())?;
     each(dir, file, |bytes, bad| {
         if bad.is_some() {
             return Ok(());
@@ -171,8 +172,11 @@ fn take_out(dir: &Path, file: &Damaged) -> Result<(), Error> {
         good.write(b"\n")
     })?;
     good.sync()?;
-    beside::rename(&hidden, &dir.join(file.name))?;
-    sync_folder(dir).map_err(Error::io("could not write", dir))
+    let place = dir.join(file.name);
+    disk.rename(&hidden, &place)
+        .map_err(Error::io("could not write", &place))?;
+    disk.sync_folder(dir)
+        .map_err(Error::io("could not write", dir))
 }
 
 /// Shows every line of the file, the bad ones with what is wrong.
@@ -238,7 +242,7 @@ mod tests {
         );
         write("failures.jsonl", &[bad(b"\0\0\n")]);
         write("journal.jsonl", &[answer(1), bad(b"[]\n"), answer(2)]);
-        let told = repair(dir.path()).unwrap();
+        let told = repair(&Disk::default(), dir.path()).unwrap();
         assert_eq!(told.len(), 3, "{told:?}");
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
         assert_eq!(
@@ -290,7 +294,7 @@ mod tests {
             format!("{{\"id\":\"{}\"}}\n", id(1)),
         )
         .unwrap();
-        assert_eq!(repair(dir.path()).unwrap(), [""; 0]);
+        assert_eq!(repair(&Disk::default(), dir.path()).unwrap(), [""; 0]);
         assert_eq!(names(dir.path()), ["result.jsonl"]);
     }
 
@@ -299,7 +303,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..3 {
             std::fs::write(dir.path().join("journal.jsonl"), "x\n").unwrap();
-            repair(dir.path()).unwrap();
+            repair(&Disk::default(), dir.path()).unwrap();
         }
         assert_eq!(names(dir.path()).len(), 4);
     }

@@ -1,8 +1,6 @@
 //! Where rows come from.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, Stream};
 use serde::Serialize;
 
+use crate::disk::{Disk, Opening};
 use crate::error::Error;
 
 /// A row as JSON, or why it cannot be.
@@ -163,20 +162,14 @@ impl Source {
 }
 
 /// Copies standard input into the run folder, so that it can be checked first and read again.
-pub(crate) fn spool_stdin(name: String, dir: &Path) -> Result<Lasting, Error> {
+pub(crate) fn spool_stdin(disk: &Disk, name: String, dir: &Path) -> Result<Lasting, Error> {
     let path = dir.join(".input.jsonl");
     let beside = dir.join(".input.jsonl.new");
     let copy = || -> io::Result<()> {
-        let mut options = File::options();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let mut file = disk.open(&beside, Opening::Replace)?;
         io::copy(&mut io::stdin().lock(), &mut file)?;
-        file.sync_data()?;
-        std::fs::rename(&beside, &path)
+        file.sync()?;
+        disk.rename(&beside, &path)
     };
     copy().map_err(Error::io("could not copy standard input to", &path))?;
     Ok(Lasting {

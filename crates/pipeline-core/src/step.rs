@@ -276,7 +276,8 @@ impl StepContext<'_> {
 
     /// Hands a paid answer to the journal, under the name of the step that is at work; resolves, with its
     /// number, when `write` has returned: from then on it survives this process, and after the next commit
-    /// (see [`RunOptions::sync_every`](crate::RunOptions::sync_every)) a power loss. Call it for every answer
+    /// (see [`RunOptions::sync_every`](crate::RunOptions::sync_every)) a power loss. With
+    /// [`Durability::Each`](crate::Durability::Each) it resolves only when it survives a power loss. Call it for every answer
     /// that was paid for, also for one that cannot be used, before anything is made of it.
     ///
     /// # Errors

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::append::sync_folder;
-use crate::beside::{self, Beside};
+use crate::beside::Beside;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::manifest::Manifest;
 
@@ -26,18 +26,19 @@ pub(crate) struct NewFiles {
 }
 
 impl NewFiles {
-    pub(crate) fn create(dir: &Path) -> Result<NewFiles, Error> {
+    pub(crate) fn create(disk: &Disk, dir: &Path) -> Result<NewFiles, Error> {
         let [result, failures] = REPLACED;
         Ok(NewFiles {
-            result: Beside::create(hidden(dir, result))?,
-            failures: Beside::create(hidden(dir, failures))?,
+            result: Beside::create(disk, hidden(dir, result))?,
+            failures: Beside::create(disk, hidden(dir, failures))?,
         })
     }
 
     /// Makes them durable; their names and lengths are for [`Manifest::put_in_place`].
-    pub(crate) fn sync(self, dir: &Path) -> Result<BTreeMap<String, u64>, Error> {
+    pub(crate) fn sync(self, disk: &Disk, dir: &Path) -> Result<BTreeMap<String, u64>, Error> {
         let lengths = [self.result.sync()?, self.failures.sync()?];
-        sync_folder(dir).map_err(Error::io("could not write", dir))?;
+        disk.sync_folder(dir)
+            .map_err(Error::io("could not write", dir))?;
         Ok(REPLACED
             .map(str::to_owned)
             .into_iter()
@@ -57,14 +58,14 @@ pub(crate) fn current(dir: &Path, manifest: &Manifest, name: &str) -> PathBuf {
 }
 
 /// Takes back new files that nothing came of.
-pub(crate) fn discard(dir: &Path) {
+pub(crate) fn discard(disk: &Disk, dir: &Path) {
     let decided = Manifest::read(dir)
         .is_ok_and(|manifest| manifest.is_some_and(|manifest| !manifest.put_in_place.is_empty()));
     if decided {
         return;
     }
     for path in REPLACED.map(|name| hidden(dir, name)) {
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = disk.remove(&path) {
             tracing::debug!(%error, path = %path.display(), "left behind");
         }
     }
@@ -73,7 +74,7 @@ pub(crate) fn discard(dir: &Path) {
 /// Finishes what was decided; the lock must be held. True where there was something to do.
 ///
 /// A manifest that cannot be read is left to who reads it for its own sake.
-pub(crate) fn complete(dir: &Path) -> Result<bool, Error> {
+pub(crate) fn complete(disk: &Disk, dir: &Path) -> Result<bool, Error> {
     let Ok(Some(mut manifest)) = Manifest::read(dir) else {
         return Ok(false);
     };
@@ -85,7 +86,8 @@ pub(crate) fn complete(dir: &Path) -> Result<bool, Error> {
         let place = dir.join(name);
         let length = |path: &Path| std::fs::metadata(path).ok().map(|facts| facts.len());
         if REPLACED.contains(&name.as_str()) && length(&waiting) == Some(*bytes) {
-            beside::rename(&waiting, &place)?;
+            disk.rename(&waiting, &place)
+                .map_err(Error::io("could not write", &place))?;
         } else if length(&place) != Some(*bytes) || waiting.exists() {
             return Err(Error::usage(format!(
                 "{} says that a new {name} of {bytes} bytes is to be put in its place, and there is none; put it \
@@ -95,9 +97,10 @@ pub(crate) fn complete(dir: &Path) -> Result<bool, Error> {
             )));
         }
     }
-    sync_folder(dir).map_err(Error::io("could not write", dir))?;
+    disk.sync_folder(dir)
+        .map_err(Error::io("could not write", dir))?;
     manifest.put_in_place.clear();
-    manifest.write(dir)?;
+    manifest.write(disk, dir)?;
     Ok(true)
 }
 
@@ -111,7 +114,7 @@ mod tests {
         std::fs::write(dir.path().join("result.jsonl"), "old\n").unwrap();
         std::fs::write(dir.path().join("failures.jsonl"), "old failure\n").unwrap();
         let manifest = Manifest::new(Map::new(), BTreeMap::new());
-        manifest.write(dir.path()).unwrap();
+        manifest.write(&Disk::default(), dir.path()).unwrap();
         (dir, manifest)
     }
 
@@ -120,9 +123,9 @@ mod tests {
     }
 
     fn staged(dir: &Path) -> BTreeMap<String, u64> {
-        let mut new = NewFiles::create(dir).unwrap();
+        let mut new = NewFiles::create(&Disk::default(), dir).unwrap();
         new.result.write(b"new one\n").unwrap();
-        new.sync(dir).unwrap()
+        new.sync(&Disk::default(), dir).unwrap()
     }
 
     #[test]
@@ -130,16 +133,16 @@ mod tests {
         let (dir, mut manifest) = folder();
         let dir = dir.path();
         manifest.put_in_place = staged(dir);
-        assert!(!complete(dir).unwrap());
+        assert!(!complete(&Disk::default(), dir).unwrap());
         assert_eq!(lines(dir), ["old\n", "old failure\n"]);
-        manifest.write(dir).unwrap();
+        manifest.write(&Disk::default(), dir).unwrap();
         assert_eq!(
             current(dir, &manifest, "result.jsonl"),
             hidden(dir, "result.jsonl")
         );
-        assert!(complete(dir).unwrap());
+        assert!(complete(&Disk::default(), dir).unwrap());
         assert_eq!(lines(dir), ["new one\n", ""]);
-        assert!(!complete(dir).unwrap(), "once is enough");
+        assert!(!complete(&Disk::default(), dir).unwrap(), "once is enough");
         assert_eq!(
             current(dir, &manifest, "result.jsonl"),
             dir.join("result.jsonl")
@@ -158,12 +161,12 @@ mod tests {
             ["old\n", "old failure\n"],
             "nothing is written through a link"
         );
-        discard(dir);
+        discard(&Disk::default(), dir);
         assert!(!hidden(dir, "result.jsonl").exists());
         staged(dir);
         manifest.put_in_place = lengths;
-        manifest.write(dir).unwrap();
-        discard(dir);
+        manifest.write(&Disk::default(), dir).unwrap();
+        discard(&Disk::default(), dir);
         assert!(
             hidden(dir, "result.jsonl").exists(),
             "what is decided stays"
@@ -181,8 +184,8 @@ mod tests {
                 "shorter" => std::fs::write(hidden(dir, "result.jsonl"), "new\n").unwrap(),
                 _ => drop(manifest.put_in_place.insert("../x".to_owned(), 1)),
             }
-            manifest.write(dir).unwrap();
-            assert!(complete(dir).is_err(), "{broken}");
+            manifest.write(&Disk::default(), dir).unwrap();
+            assert!(complete(&Disk::default(), dir).is_err(), "{broken}");
         }
     }
 }

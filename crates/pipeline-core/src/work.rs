@@ -13,6 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use crate::before::Before;
+use crate::disk::Disk;
 use crate::event::Event;
 use crate::line::push_line;
 use crate::manifest::Manifest;
@@ -34,6 +35,7 @@ const SKIPS_IN_A_ROW: u32 = 64;
 
 /// A run at work.
 pub(crate) struct Work<'a> {
+    disk: &'a Disk,
     dir: &'a Path,
     shared: &'a Shared,
     workflow: &'a Workflow,
@@ -93,7 +95,7 @@ struct Done {
 
 impl<'a> Work<'a> {
     pub(crate) fn new(
-        dir: &'a Path,
+        (disk, dir): (&'a Disk, &'a Path),
         shared: &'a Shared,
         workflow: &'a Workflow,
         options: &'a RunOptions,
@@ -102,6 +104,7 @@ impl<'a> Work<'a> {
         plan: Plan,
     ) -> Work<'a> {
         Work {
+            disk,
             dir,
             shared,
             workflow,
@@ -260,7 +263,7 @@ impl<'a> Work<'a> {
     fn checkpoint(&mut self) {
         let counts = self.seen.counts(&self.plan, &self.shared.counters);
         self.manifest.note(counts);
-        if let Err(error) = self.manifest.write(self.dir) {
+        if let Err(error) = self.manifest.write(self.disk, self.dir) {
             tracing::warn!(%error, "the manifest could not be brought up to date");
         }
     }

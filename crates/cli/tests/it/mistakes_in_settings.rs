@@ -76,6 +76,15 @@ fn all_faults_are_told_at_once() {
 }
 
 #[test]
+fn a_word_that_a_setting_does_not_know() {
+    assert_snapshot!(said(nothing, ["--set", "run.durability=eech"], &[]), @"
+    exit 2
+    --- stderr
+    error: --set run.durability: `run.durability`: found `eech`, expected `group` or `each`; did you mean `each`?
+    ");
+}
+
+#[test]
 fn yaml_that_is_none() {
     let mistake =
         |folder: Folder| folder.edit("config.yaml", "  model: tiny", "  model: tiny\n\tkey: 1");
