@@ -33,7 +33,7 @@ fn plan(fault: &'static Fault, who: Who, times: Times) -> Plan {
 
 /// A model with the one short timeout that an entry needs to come to its end.
 fn model(server: &FaultServer, fault: &Fault) -> OpenAi {
-    let (short, long) = (Duration::from_millis(600), Duration::from_secs(30));
+    let (short, long) = (Duration::from_millis(1500), Duration::from_secs(30));
     let mut timeouts = Timeouts {
         connect: long,
         idle: long,
