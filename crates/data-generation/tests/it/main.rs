@@ -8,3 +8,5 @@ mod harness;
 mod paid;
 #[cfg(test)]
 mod running;
+#[cfg(test)]
+mod state_machine;
