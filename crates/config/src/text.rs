@@ -6,6 +6,9 @@ use serde_json::Value;
 use crate::tree;
 use crate::yaml;
 
+/// What YAML calls nothing.
+const NULLS: [&str; 4] = ["null", "Null", "NULL", "~"];
+
 /// A value given as text: what it means, and what it is where a string is wanted.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Given {
@@ -61,7 +64,9 @@ pub(crate) fn assignment(text: &str) -> Given {
         return Given::string(text);
     }
     match yaml::value(text) {
-        Some(Value::Null) => Given::null(),
+        Some(Value::Null) if NULLS.contains(&text) => Given::null(),
+        // YAML sees nothing in `#1` and `&a`; whoever wrote them meant them.
+        Some(Value::Null) => Given::string(text),
         // `[a` is no list and `key: x` no map that anybody meant on a command line.
         Some(Value::Array(_)) if !text.starts_with('[') => Given::string(text),
         Some(Value::Object(_)) if !text.starts_with('{') => Given::string(text),
@@ -135,7 +140,18 @@ mod tests {
         );
         check(assignment("'12'"), json!("12"), "12");
         check(assignment("null"), json!(null), "null");
-        for text in ["", "a: b", "x #y", "regex:[a-z]+", "- a", "*a", ".nan"] {
+        check(assignment("~"), json!(null), "null");
+        for text in [
+            "",
+            "#1",
+            "&a",
+            "a: b",
+            "x #y",
+            "regex:[a-z]+",
+            "- a",
+            "*a",
+            ".nan",
+        ] {
             check(assignment(text), json!(text), text);
         }
     }

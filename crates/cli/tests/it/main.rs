@@ -1,6 +1,8 @@
 //! The program as people use it: each test has a folder of its own, and the endpoint is on 127.0.0.1.
 
 #[cfg(test)]
+mod detector;
+#[cfg(test)]
 mod endpoint;
 #[cfg(test)]
 mod filters;

@@ -31,10 +31,13 @@ struct Given {
     body: Vec<u8>,
 }
 
+/// Answers that came back, each with the position of its row.
+type Back = Arc<Mutex<Vec<(usize, JournaledAnswer)>>>;
+
 /// Gives each row its answer, or takes back what the journal holds for it.
 struct Keep {
     given: Vec<Given>,
-    back: Arc<Mutex<Vec<(usize, JournaledAnswer)>>>,
+    back: Back,
 }
 
 impl Step for Keep {
@@ -72,13 +75,13 @@ impl Step for Keep {
     }
 }
 
-fn command(dir: &Path, given: &[Given]) -> (Run, Arc<Mutex<Vec<(usize, JournaledAnswer)>>>) {
+fn command(dir: &Path, given: &[Given]) -> (Run, Back) {
     let place = Place {
         output_dir: dir.into(),
         experiment_name: "demo".into(),
         need_time_stamp: false,
     };
-    let back = Arc::default();
+    let back = Back::default();
     let keep = Keep {
         given: given.to_vec(),
         back: Arc::clone(&back),
@@ -285,7 +288,9 @@ enum Harm {
     Insert(Index, Vec<u8>),
     LoseLine(Index),
     DoubleLine(Index),
-    Nuls(usize),
+    Nuls(usize, bool),
+    /// Of another version.
+    Version(Index),
     Replace(Vec<u8>),
 }
 
@@ -312,7 +317,8 @@ fn harm() -> impl Strategy<Value = Harm> {
         2 => (any::<Index>(), bytes.clone()).prop_map(|(at, bytes)| Harm::Insert(at, bytes)),
         1 => any::<Index>().prop_map(Harm::LoseLine),
         1 => any::<Index>().prop_map(Harm::DoubleLine),
-        1 => (1..50usize).prop_map(Harm::Nuls),
+        1 => (1..50usize, any::<bool>()).prop_map(|(count, ended)| Harm::Nuls(count, ended)),
+        1 => any::<Index>().prop_map(Harm::Version),
         1 => bytes.prop_map(Harm::Replace),
     ]
 }
@@ -347,7 +353,24 @@ impl Harm {
                 }
                 *text = lines.concat();
             }
-            Harm::Nuls(count) => text.extend(std::iter::repeat_n(0, *count)),
+            Harm::Nuls(count, ended) => {
+                text.extend(std::iter::repeat_n(0, *count));
+                text.extend(ended.then_some(b'\n'));
+            }
+            Harm::Version(at) => {
+                let lines: Vec<String> = lines(text)
+                    .iter()
+                    .enumerate()
+                    .map(|(n, line)| {
+                        let line = String::from_utf8_lossy(line);
+                        match n == at.index(8) {
+                            true => line.replacen("{\"v\":1,", "{\"v\":2,", 1),
+                            false => line.into_owned(),
+                        }
+                    })
+                    .collect();
+                *text = lines.concat().into_bytes();
+            }
             Harm::Replace(bytes) => text.clone_from(bytes),
         }
     }
