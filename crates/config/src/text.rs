@@ -6,6 +6,9 @@ use serde_json::Value;
 use crate::tree;
 use crate::yaml;
 
+/// More brackets than any value has.
+const MAX_BRACKETS: usize = 64;
+
 /// What YAML calls nothing.
 const NULLS: [&str; 4] = ["null", "Null", "NULL", "~"];
 
@@ -37,6 +40,13 @@ pub(crate) fn variable(text: &str) -> Given {
     if text == "null" {
         return Given::null();
     }
+    if is_beyond_figment(text) {
+        return match assignment(text) {
+            // Text that is not in quotes is text, with the blanks around it.
+            given if given.value == text.trim() => Given::string(text),
+            given => given,
+        };
+    }
     let parsed = match text.parse::<Parsed>() {
         Ok(parsed) => tree::json(&parsed),
         Err(never) => match never {},
@@ -55,6 +65,13 @@ pub(crate) fn variable(text: &str) -> Given {
             text: text.to_owned(),
         },
     }
+}
+
+/// figment counts characters where it cuts bytes, once there is a backslash in quotes, and goes one call
+/// deeper for every bracket. YAML reads the same then.
+fn is_beyond_figment(text: &str) -> bool {
+    let is_cut_wrong = text.contains('\\') && !text.is_ascii();
+    is_cut_wrong || text.matches(['[', '{']).nth(MAX_BRACKETS).is_some()
 }
 
 /// The value of an assignment on the command line: a YAML scalar or flow collection, else a string.
@@ -108,6 +125,12 @@ mod tests {
             r#"{"a": [1]}"#,
         );
         check(variable("1e-3"), json!(0.001), "1e-3");
+    }
+
+    #[test]
+    fn escapes_are_read_beside_letters_of_any_script() {
+        check(variable("\"人\\n工\""), json!("人\n工"), "人\n工");
+        check(variable("[\"é\\\"\"]"), json!(["é\""]), "[\"é\\\"\"]");
     }
 
     #[test]

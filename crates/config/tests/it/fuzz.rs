@@ -163,7 +163,7 @@ proptest! {
     #[test]
     fn a_secret_is_in_no_message_whatever_stands_around_it(
         before in lines(), after in lines(),
-        line in select(vec!["  api_key: SECRET", "  headers: {X-Key: SECRET}", "  headers:\n    X-Key: \"SECRET\"", "  api_key: 'SECRET'", "  api_key: [SECRET]", "  api_key: {SECRET: 1}"]),
+        line in select(vec!["  api_key: SECRET", "  api_key: SECRET\n  temperature: SECRET", "  headers: {X-Key: SECRET}", "  headers:\n    X-Key: \"SECRET\"", "  api_key: 'SECRET'", "  api_key: [SECRET]", "  api_key: {SECRET: 1}"]),
     ) {
         // Quotes that are open swallow what follows: then it is no key any more.
         prop_assume!(!before.contains(['"', '\'', '\\']));
@@ -214,6 +214,15 @@ proptest! {
     }
 
     #[test]
+    fn a_string_in_quotes_is_what_stands_between_them(text in any::<String>()) {
+        let variables = [("X_RUN__EXTRACT".to_owned(), json!(text).to_string())];
+        // YAML, which helps out here, has no raw control characters beyond the first 32.
+        prop_assume!(!text.contains(['\u{7f}', '\u{fffe}', '\u{ffff}', '\u{feff}']) && !text.contains(|c| ('\u{80}'..'\u{a0}').contains(&c)));
+        let loaded = layers().env("X_", variables).load::<Settings>();
+        prop_assert_eq!(loaded.map(|loaded| loaded.value.run.extract), Ok(text));
+    }
+
+    #[test]
     fn a_secret_is_taken_as_it_stands(key in "[!-~]{6,40}", header in "[!-~]{6,40}") {
         let yaml = json!({"model": {"api_key": key, "headers": {"X": header}}}).to_string();
         let loaded = layers().text("c.yaml", yaml).load::<Settings>().unwrap();
@@ -251,5 +260,54 @@ proptest! {
         lines.insert(at, wrong);
         let error = layers().text("c.yaml", lines.join("\n")).load::<Settings>().unwrap_err();
         prop_assert_eq!((error.faults().len(), error.faults()[0].line()), (1, Some(at + 1)), "{}", error);
+    }
+}
+
+/// Deeper than a stack is, and longer than anybody waits who looks twice at everything.
+#[test]
+fn hostile_texts_of_any_length_come_to_their_end() {
+    let count = 100_000;
+    for part in [
+        "[",
+        "{",
+        "{a: ",
+        "- ",
+        "{a=",
+        "[{\"a\"=",
+        "\"",
+        "\\",
+        "&a ",
+        "*a ",
+        "a: &a [*a]\n",
+        "? ",
+        "!",
+        "人\\",
+        "a__",
+        "\n ",
+    ] {
+        let text = part.repeat(count);
+        for outcome in [
+            layers().text("c.yaml", &text).load::<Settings>(),
+            layers()
+                .env("X_", [("X_MODEL__EXTRA__A".to_owned(), text.clone())])
+                .load(),
+            layers()
+                .env(
+                    "X_",
+                    [(
+                        format!("X_MODEL__{}", &text[..part.len() * 10]),
+                        "1".to_owned(),
+                    )],
+                )
+                .load(),
+            layers().set(&format!("model.extra.a={text}")).load(),
+            layers().set(&text).load(),
+        ] {
+            if let Err(error) = outcome {
+                for line in error.to_string().lines() {
+                    assert!(line.chars().count() < 700, "{part:?}: {line:.200}");
+                }
+            }
+        }
     }
 }

@@ -26,6 +26,7 @@ fn part() -> impl Strategy<Value = Part> {
     prop_oneof![
         "[^{}]{0,8}".prop_map(Part::Text),
         "[{}]{1,2}".prop_map(Part::Text),
+        "[ \r\n~-]{1,2}".prop_map(Part::Text),
         (WORD, vec(key, 0..2))
             .prop_map(|(name, keys)| Part::Name([vec![name], keys].concat(), false)),
         (WORD, odd).prop_map(|(name, key)| Part::Name(vec![name, key], true)),
