@@ -35,6 +35,10 @@ first-run *arguments:
 kill times="200":
     .ci/kill {{times}}
 
+# property tests and the state machine of running again, so many times as many cases as the tests try
+fuzz times="100":
+    .ci/fuzz {{times}}
+
 # against a real model on a llama.cpp server (needs Python)
 e2e:
     .ci/e2e

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod closed_output;
 #[cfg(test)]
+mod detector;
+#[cfg(test)]
 mod endpoint;
 #[cfg(test)]
 mod extract;

@@ -10,3 +10,5 @@ mod limits;
 mod paid;
 #[cfg(test)]
 mod running;
+#[cfg(test)]
+mod state_machine;
