@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use async_openai::Client;
 use async_openai::config::Config;
@@ -32,6 +33,7 @@ use crate::{Answer, Error, Model, OpenAiOptions, Request, TransportError, Transp
 pub struct OpenAi {
     client: Client<Endpoint>,
     model: String,
+    address: Arc<str>,
     /// All fields of the body but the messages.
     fields: Map<String, Value>,
 }
@@ -83,11 +85,13 @@ impl OpenAi {
             key: key.unwrap_or_default(),
             headers,
         };
+        let address = transport.address();
         // `Client::with_config` would make a second HTTP client, with retries of its own.
         let client = Client::build(transport.http(), endpoint).with_http_service(transport);
         Ok(OpenAi {
             client,
             model: options.model,
+            address,
             fields,
         })
     }
@@ -149,6 +153,10 @@ impl Model for OpenAi {
         }
         body.sort_all_objects();
         body.to_string().into_bytes()
+    }
+
+    fn address(&self) -> Option<&str> {
+        Some(&self.address)
     }
 
     fn ask<'a>(

@@ -408,7 +408,7 @@ fn an_endpoint_that_is_not_there_stops_the_run_and_is_named() {
       tokens    0 prompt + 0 completion
       time      [TIME]
       result    output/demo/result.jsonl
-      stopped:  127.0.0.1:[PORT]: error sending request: client error (Connect): tcp connect error: Connection refused (os error [N]); check `model.base_url` and that the endpoint is up
+      stopped:  127.0.0.1:[PORT]: tcp connect error: Connection refused (os error [N]); check `model.base_url` and that the endpoint is up
       to go on: the same command
     ");
 }

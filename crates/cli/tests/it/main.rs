@@ -9,6 +9,8 @@ mod endpoint;
 #[cfg(test)]
 mod extract;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod filters;
 #[cfg(test)]
 mod first_steps;

@@ -3,11 +3,19 @@
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod every_row;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod paid;
+#[cfg(test)]
+mod pauses;
+#[cfg(test)]
+mod played;
 #[cfg(test)]
 mod running;
 #[cfg(test)]
