@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::append::rewrite_lines;
+use crate::append::{each_line, rewrite_lines};
 use crate::error::Error;
 use crate::journal;
 use crate::lock::Lock;
@@ -26,4 +26,26 @@ pub(crate) fn copy(from: &Path, to: &Path, keys: Option<&HashSet<String>>) -> Re
             Ok(())
         },
     )
+}
+
+/// Whether all answers of a folder are the other's too: what a fork is that was killed before it had its
+/// manifest. It may be copied again; anything else was paid for.
+pub(crate) fn is_copy(from: &Path, of: &Path) -> Result<bool, Error> {
+    let mut answers = HashSet::new();
+    let hash = |line: &str| {
+        let mut tail = Vec::new();
+        journal::push_renumbered(&mut tail, 0, line);
+        blake3::hash(&tail)
+    };
+    each_line(&of.join("journal.jsonl"), |_, _, line| {
+        answers.insert(hash(line));
+        Ok(())
+    })?;
+    let lines = std::fs::metadata(from.join("result.jsonl"));
+    let mut is_copy = lines.map_or(0, |facts| facts.len()) == 0;
+    each_line(&from.join("journal.jsonl"), |_, _, line| {
+        is_copy &= answers.contains(&hash(line));
+        Ok(())
+    })?;
+    Ok(is_copy)
 }

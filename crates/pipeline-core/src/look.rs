@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::before::Before;
 use crate::check::{Check, Examined, examine};
@@ -9,6 +10,7 @@ use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
 use crate::fork;
 use crate::identity::Finished;
+use crate::lock::Lock;
 use crate::manifest::{InputFacts, Manifest};
 use crate::place::Target;
 use crate::plan::Plan;
@@ -20,6 +22,8 @@ use crate::writer::Files;
 /// A look at rows and folder.
 pub(crate) struct Look<'a> {
     pub(crate) job: &'a Job,
+    /// Held by whatever still writes into the folder, also where the run itself was dropped.
+    pub(crate) lock: Arc<Lock>,
     /// Whether an earlier command met equal rows.
     pub(crate) equal_rows: bool,
 }
@@ -51,7 +55,7 @@ impl Look<'_> {
         let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
         let opened = match target {
             Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
-            _ => Some(open(dir).await?),
+            _ => Some(self.open(dir).await?),
         };
         let skip_invalid = self.job.options.skip_invalid;
         let (source, examined, check, opened) = blocking(move || {
@@ -73,7 +77,7 @@ impl Look<'_> {
             (Some(opened), _) => opened,
             (None, Target::ForkOf { source: from, .. }) => {
                 self.fork(from, dir, &source, &examined).await?;
-                open(dir).await?
+                self.open(dir).await?
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
@@ -124,9 +128,9 @@ impl Look<'_> {
     ) -> Result<Looked, Error> {
         let Job { dir, target, .. } = self.job;
         if let Target::ForkOf { source: from, .. } = target {
-            copy_journal(from, dir, None).await?;
+            self.copy_journal(from, dir, None).await?;
         }
-        let (files, before) = open(dir).await?;
+        let (files, before) = self.open(dir).await?;
         Ok(Looked {
             before,
             plan: Plan::default(),
@@ -177,7 +181,7 @@ impl Look<'_> {
                 .all(|change| change.key == "extract" || change.key.starts_with("extract."))
         });
         if only_the_extractor {
-            return copy_journal(from, to, None).await;
+            return self.copy_journal(from, to, None).await;
         }
         let mut keys = HashSet::new();
         let mut rows = Rows::again(source, examined, self.job.options.max_row_bytes, None)?;
@@ -198,7 +202,35 @@ impl Look<'_> {
                 Err(RowsError::Io(error)) => return Err(error),
             }
         }
-        copy_journal(from, to, Some(keys)).await
+        self.copy_journal(from, to, Some(keys)).await
+    }
+
+    /// Opens the files, repairs their ends and reads what they hold.
+    async fn open(&self, dir: &Path) -> Result<(Files, Before), Error> {
+        let (dir, lock) = (dir.to_owned(), Arc::clone(&self.lock));
+        blocking(move || {
+            let files = Files::open(&dir)?;
+            let before = Before::load(&dir)?;
+            drop(lock);
+            Ok((files, before))
+        })
+        .await
+    }
+
+    async fn copy_journal(
+        &self,
+        from: &Path,
+        to: &Path,
+        keys: Option<HashSet<String>>,
+    ) -> Result<(), Error> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let lock = Arc::clone(&self.lock);
+        blocking(move || {
+            let copied = fork::copy(&from, &to, keys.as_ref());
+            drop(lock);
+            copied
+        })
+        .await
     }
 }
 
@@ -212,22 +244,6 @@ pub(crate) struct Looked {
     pub(crate) warnings: Vec<String>,
     /// Whether rows are known to say what others say.
     pub(crate) equal_rows: bool,
-}
-
-/// Opens the files, repairs their ends and reads what they hold.
-async fn open(dir: &Path) -> Result<(Files, Before), Error> {
-    let dir = dir.to_owned();
-    blocking(move || {
-        let files = Files::open(&dir)?;
-        let before = Before::load(&dir)?;
-        Ok((files, before))
-    })
-    .await
-}
-
-async fn copy_journal(from: &Path, to: &Path, keys: Option<HashSet<String>>) -> Result<(), Error> {
-    let (from, to) = (from.to_owned(), to.to_owned());
-    blocking(move || fork::copy(&from, &to, keys.as_ref())).await
 }
 
 async fn blocking<T: Send + 'static>(

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::failures;
 use crate::folder::RunFolder;
+use crate::fork;
 use crate::look::{Look, Looked};
 use crate::manifest::{Manifest, Setting};
 use crate::place::{Place, Start, Target, has_answers};
@@ -220,6 +221,7 @@ impl Job {
         let (mut manifest, resumed) = self.manifest()?;
         let looked = Look {
             job: &self,
+            lock: folder.lock(),
             equal_rows: manifest.equal_rows,
         }
         .at(source, check)
@@ -317,7 +319,11 @@ impl Job {
     fn manifest(&self) -> Result<(Manifest, bool), Error> {
         let dir = self.dir.as_path();
         let Some(mut manifest) = Manifest::read(dir)? else {
-            if has_answers(dir) {
+            let is_begun_fork = || match &self.target {
+                Target::ForkOf { source, .. } => fork::is_copy(dir, source),
+                _ => Ok(false),
+            };
+            if has_answers(dir) && !is_begun_fork()? {
                 return Err(Error::usage(format!(
                     "{} holds answers but no run.json, so nobody knows which model and prompts they are of; \
                      put run.json back, or begin a new run (the folder is then moved aside)",
