@@ -67,8 +67,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Whoever comes next must not be taken for this process until it has said who it is.
-        if let Err(error) = self.file.set_length(0) {
+        // Whoever comes next must not be taken for this process until it has said who it is. Nothing rests on
+        // it, so it is no change that a run depends on.
+        if let Err(error) = self.file.file().set_len(0) {
             tracing::debug!(%error, "the note in run.lock stays");
         }
     }

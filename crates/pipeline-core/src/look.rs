@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::before::Before;
 use crate::check::{Check, Examined, examine};
-use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
 use crate::failed::FailedRows;
 use crate::files::Files;
 use crate::fork;
 use crate::identity::Finished;
+use crate::lock::Lock;
 use crate::manifest::{InputFacts, Manifest};
 use crate::place::{Target, is_run};
 use crate::plan::Plan;
@@ -23,6 +24,8 @@ use crate::source::{Kind, Lasting, RowStream, Source, spool_stdin};
 /// A look at rows and folder.
 pub(crate) struct Look<'a> {
     pub(crate) job: &'a Job,
+    /// Held by whatever still writes into the folder, also where the run itself was dropped.
+    pub(crate) lock: Arc<Lock>,
     /// Whether an earlier command met equal rows.
     pub(crate) equal_rows: bool,
 }
@@ -57,7 +60,7 @@ impl Look<'_> {
         let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
         let opened = match target {
             Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
-            _ => Some(open(disk, dir, self.job.options.repair).await?),
+            _ => Some(self.open(dir, self.job.options.repair).await?),
         };
         let skip_invalid = self.job.options.skip_invalid;
         let (source, examined, check, opened) = blocking(move || {
@@ -79,7 +82,7 @@ impl Look<'_> {
             (Some(opened), _) => opened,
             (None, Target::ForkOf { source: from, .. }) => {
                 self.fork(from, dir, &source, &examined).await?;
-                open(disk, dir, false).await?
+                self.open(dir, false).await?
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
@@ -129,13 +132,11 @@ impl Look<'_> {
         rows: RowStream,
         check: Box<dyn Check>,
     ) -> Result<Looked, Error> {
-        let Job {
-            disk, dir, target, ..
-        } = self.job;
+        let Job { dir, target, .. } = self.job;
         if let Target::ForkOf { source: from, .. } = target {
-            copy_journal(disk, from, dir, None).await?;
+            self.copy_journal(from, dir, None).await?;
         }
-        let (files, before) = open(disk, dir, self.job.options.repair).await?;
+        let (files, before) = self.open(dir, self.job.options.repair).await?;
         Ok(Looked {
             unjudged: before.unjudged.len() as u64,
             before,
@@ -163,7 +164,7 @@ impl Look<'_> {
                 "failed rows are those of a run that is there: name the one to go on with",
             ));
         }
-        let (files, before) = open(&self.job.disk, dir, self.job.options.repair).await?;
+        let (files, before) = self.open(dir, self.job.options.repair).await?;
         let found = FailedRows::find(dir, &classes, &before)?;
         let mut warnings = Vec::new();
         if found.without_input > 0 {
@@ -228,7 +229,7 @@ impl Look<'_> {
                 .all(|change| change.key == "extract" || change.key.starts_with("extract."))
         });
         if only_the_extractor {
-            return copy_journal(&self.job.disk, from, to, None).await;
+            return self.copy_journal(from, to, None).await;
         }
         let mut keys = HashSet::new();
         let mut rows = Rows::again(source, examined, self.job.options.max_row_bytes, None)?;
@@ -249,7 +250,48 @@ impl Look<'_> {
                 Err(RowsError::Io(error)) => return Err(error),
             }
         }
-        copy_journal(&self.job.disk, from, to, Some(keys)).await
+        self.copy_journal(from, to, Some(keys)).await
+    }
+
+    /// Opens the files, repairs their ends and reads what they hold; with `repair`, bad lines are moved aside
+    /// first. Where the run is dropped meanwhile, the lock is held until this is over.
+    async fn open(&self, dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
+        let (disk, dir, lock) = (
+            self.job.disk.clone(),
+            dir.to_owned(),
+            Arc::clone(&self.lock),
+        );
+        blocking(move || {
+            let mut files = Files::open(&disk, &dir)?;
+            if repair {
+                let moved = repair::repair(&disk, &dir)?;
+                if !moved.is_empty() {
+                    let ends = std::mem::take(&mut files.repairs);
+                    files = Files::open(&disk, &dir)?;
+                    files.repairs = ends.into_iter().chain(moved).collect();
+                }
+            }
+            let before = Before::load(&dir)?;
+            drop(lock);
+            Ok((files, before))
+        })
+        .await
+    }
+
+    async fn copy_journal(
+        &self,
+        from: &Path,
+        to: &Path,
+        keys: Option<HashSet<String>>,
+    ) -> Result<(), Error> {
+        let (disk, from, to) = (self.job.disk.clone(), from.to_owned(), to.to_owned());
+        let lock = Arc::clone(&self.lock);
+        blocking(move || {
+            let copied = fork::copy(&disk, &from, &to, keys.as_ref());
+            drop(lock);
+            copied
+        })
+        .await
     }
 }
 
@@ -266,35 +308,6 @@ pub(crate) struct Looked {
     pub(crate) warnings: Vec<String>,
     /// Whether rows are known to say what others say.
     pub(crate) equal_rows: bool,
-}
-
-/// Opens the files, repairs their ends and reads what they hold; with `repair`, bad lines are moved aside first.
-async fn open(disk: &Disk, dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
-    let (disk, dir) = (disk.clone(), dir.to_owned());
-    blocking(move || {
-        let mut files = Files::open(&disk, &dir)?;
-        if repair {
-            let moved = repair::repair(&disk, &dir)?;
-            if !moved.is_empty() {
-                let ends = std::mem::take(&mut files.repairs);
-                files = Files::open(&disk, &dir)?;
-                files.repairs = ends.into_iter().chain(moved).collect();
-            }
-        }
-        let before = Before::load(&dir)?;
-        Ok((files, before))
-    })
-    .await
-}
-
-async fn copy_journal(
-    disk: &Disk,
-    from: &Path,
-    to: &Path,
-    keys: Option<HashSet<String>>,
-) -> Result<(), Error> {
-    let (disk, from, to) = (disk.clone(), from.to_owned(), to.to_owned());
-    blocking(move || fork::copy(&disk, &from, &to, keys.as_ref())).await
 }
 
 async fn blocking<T: Send + 'static>(

@@ -260,6 +260,7 @@ impl Job {
         let (mut manifest, resumed) = self.manifest()?;
         let looked = Look {
             job: &self,
+            lock: folder.lock(),
             equal_rows: manifest.equal_rows,
         }
         .at(source, check)

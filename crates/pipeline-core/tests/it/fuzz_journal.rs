@@ -376,14 +376,14 @@ impl Harm {
     }
 }
 
-/// The lines that are left once the end is repaired: a torn or NUL-filled one is cut off.
+/// The lines that are left once the end is repaired: a torn one, or one with NULs in it, is cut off.
 fn repaired(text: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     if let Some(last) = lines.last() {
         let is_json =
             last.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(last).is_ok();
         let torn = match last.ends_with(b"\n") {
-            true => last.starts_with(b"\0"),
+            true => last.contains(&0),
             false => !is_json,
         };
         if torn {
