@@ -44,6 +44,10 @@ bench *arguments:
 bench-micro *arguments:
     cargo bench -p data-generation-bench --bench micro -- {{arguments}}
 
+# property tests and the state machine of running again, so many times as many cases as the tests try
+fuzz times="100":
+    .ci/fuzz {{times}}
+
 # against a real model on a llama.cpp server (needs Python)
 e2e:
     .ci/e2e
@@ -51,3 +55,8 @@ e2e:
 # licences, bans, sources and known vulnerabilities of the dependencies (needs cargo-deny)
 deny:
     cargo deny check
+
+# whether limits hold for minutes, as the endpoint sees them
+limits:
+    cargo build --release -p data-generation-cli
+    DATAGEN=target/release/datagen cargo run --release -p data-generation-fault-server --example limits

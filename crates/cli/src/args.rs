@@ -42,6 +42,12 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Changes a run while it works, from another terminal.
     Ctl(Ctl),
+    /// Makes the dataset of a run again from the answers that it holds, with another extractor. Sends nothing.
+    Extract(Extract),
+    /// Asks again for the failed rows of a run, all of them or those of some classes.
+    Retry(Retry),
+    /// Tells how a run stands, what failed and why, what it cost, where the time went and how to go on. Only reads.
+    Status(Status),
 }
 
 #[derive(Debug, Args)]
@@ -112,6 +118,57 @@ pub(crate) struct Preview {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Extract {
+    /// The run's folder: the one that holds run.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// What to take out of each answer: none, tag:NAME[:all|first|last], regex:PATTERN or json.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) extract: String,
+    /// Prints the summary as one line of JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Prints nothing but errors.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    /// The run's folder: the one that holds run.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// Only failed rows of this class, such as server_error; may be repeated.
+    #[arg(long = "class", value_name = "CLASS")]
+    pub(crate) classes: Vec<String>,
+    /// A configuration above the settings that run.json holds: for a key, another address, other limits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One value of the configuration, such as model.rate_limit=60; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Requests at the same time. Overrides run.concurrency_limit.
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<usize>,
+    /// Prints the summary as one line of JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Prints nothing but errors.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The run's folder: the one that holds run.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// Prints it as one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) inputs: Inputs,
@@ -136,6 +193,10 @@ pub(crate) struct Run {
     /// Adds these rows to a run that has none of them.
     #[arg(long)]
     pub(crate) add: bool,
+    /// Moves damaged lines of the run's files aside (to .damaged-<time>.jsonl) and makes their rows again, from
+    /// the journal where it still has their answers.
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// Rows that do not fit the prompts fail alone, instead of stopping everything before the first request.
     #[arg(long)]
     pub(crate) skip_invalid: bool,

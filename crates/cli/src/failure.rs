@@ -106,6 +106,16 @@ fn hints(error: &Error) -> Vec<String> {
         pipeline::ErrorKind::Io { action, .. } if *action == "could not make" => {
             "output_data.output_dir and output_data.experiment_name say where a run goes"
         }
+        pipeline::ErrorKind::NoRun { runs, .. } if !runs.is_empty() => {
+            let runs: Vec<String> = runs.iter().map(|dir| dir.display().to_string()).collect();
+            return vec![format!(
+                "there are runs in it, newest first: {}",
+                runs.join(", ")
+            )];
+        }
+        pipeline::ErrorKind::NoRun { .. } => {
+            "a run's folder is the one that holds run.json; every run names it when it begins"
+        }
         pipeline::ErrorKind::Locked { .. } => "wait for it, or stop it; what it has made is kept",
         _ => return Vec::new(),
     };

@@ -9,6 +9,7 @@ mod check;
 mod control;
 mod ctl;
 mod exit;
+mod extract;
 mod failure;
 mod files;
 mod init;
@@ -17,8 +18,10 @@ mod output;
 mod pipeline;
 mod preview;
 mod progress;
+mod retry;
 mod run;
 mod signals;
+mod status;
 
 fn main() -> ExitCode {
     let arguments = match args::Arguments::try_parse() {
@@ -32,6 +35,9 @@ fn main() -> ExitCode {
         args::Command::Preview(preview) => preview::run(&preview),
         args::Command::Run(run) => run::run(&run),
         args::Command::Ctl(ctl) => ctl::run(&ctl),
+        args::Command::Retry(retry) => retry::run(&retry),
+        args::Command::Extract(extract) => extract::run(&extract),
+        args::Command::Status(status) => status::run(&status),
     };
     match result {
         Ok(code) => code,

@@ -33,9 +33,31 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         builder = builder.flag("run.skip_invalid", "--skip-invalid", true);
     }
     let built = pipeline::build(builder)?;
-    let source = built.input()?;
+    let job = configured(run, built.run(built.input()?));
+    let manner = Manner {
+        json: run.json,
+        quiet: run.quiet,
+        go_on: how_to_go_on,
+    };
+    carry_out(&built, job, &manner)
+}
+
+/// How a run is shown.
+pub(crate) struct Manner {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    /// The command that goes on where this one stopped.
+    pub(crate) go_on: fn(&DataGenerationPipeline, &Report) -> String,
+}
+
+/// A run from the start of its log to its exit code.
+pub(crate) fn carry_out<'a>(
+    built: &'a DataGenerationPipeline,
+    job: RunBuilder<'a>,
+    manner: &Manner,
+) -> Result<ExitCode, Failure> {
     let log = Log::start(&built.settings().logging)?;
-    let screen = Screen::new(run.quiet, built.is_offline());
+    let screen = Screen::new(manner.quiet, built.is_offline());
     let concurrency = files::places(
         built.settings().run.concurrency_limit.get(),
         built.is_offline(),
@@ -48,7 +70,7 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::io("could not start", &error))?;
     let (stop, steering) = (StopHandle::new(), Steering::new());
     let (opened, folder) = watch::channel(None);
-    let job = configured(run, built.run(source))
+    let job = job
         .concurrency_limit(concurrency)
         .stop_handle(&stop)
         .steering(&steering)
@@ -78,7 +100,7 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
     runtime.shutdown_background();
     screen.clear();
     let outcome = outcome.map_err(|error| Failure::io("could not listen for signals", &error))?;
-    conclude(run, &built, outcome, &log)
+    conclude(manner, built, outcome, &log)
 }
 
 /// What the command line says of this run alone.
@@ -100,6 +122,9 @@ fn configured<'a>(run: &Run, mut job: RunBuilder<'a>) -> RunBuilder<'a> {
     }
     if run.add {
         job = job.add();
+    }
+    if run.repair {
+        job = job.repair();
     }
     job
 }
@@ -124,7 +149,7 @@ async fn drawing(screen: &Screen) {
 }
 
 /// The command line as it was typed, for the manifest; without what may be a key.
-fn command() -> Value {
+pub(crate) fn command() -> Value {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     Value::from(
         arguments
@@ -146,7 +171,7 @@ fn without_secret(argument: &str) -> String {
 }
 
 fn conclude(
-    run: &Run,
+    manner: &Manner,
     built: &DataGenerationPipeline,
     outcome: Result<Report, Error>,
     log: &Log,
@@ -154,19 +179,19 @@ fn conclude(
     let report = match outcome {
         Ok(report) => report,
         Err(error) => {
-            if let (true, Some(dir)) = (run.json, error.run_dir()) {
+            if let (true, Some(dir)) = (manner.json, error.run_dir()) {
                 output::data(&nothing_done(dir, built.is_offline(), &error).to_string());
             }
             return Err(error.into());
         }
     };
-    if run.json {
+    if manner.json {
         output::data(&summary(&report).to_string());
     }
-    if !run.quiet {
+    if !manner.quiet {
         output::line(&report.to_string());
         if report.counts.pending > 0 {
-            output::line(&format!("  to go on: {}", how_to_go_on(built, &report)));
+            output::line(&format!("  to go on: {}", (manner.go_on)(built, &report)));
         }
         if log.dropped_lines() > 0 {
             output::line(&format!(

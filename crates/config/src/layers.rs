@@ -90,6 +90,27 @@ impl Layers {
         self.input(Precedence::Yaml, Input::Text { name, yaml })
     }
 
+    /// A value that was kept somewhere, as strong as a file: of files and kept values, what is named later wins.
+    /// `name` stands for the place in origins and faults.
+    ///
+    /// ```
+    /// use data_generation_config::Layers;
+    ///
+    /// let layers = Layers::defaults(&serde_json::json!({"rate": 1, "model": "a"}))?;
+    /// let loaded = layers
+    ///     .kept("run.json", "rate", 20)
+    ///     .kept("run.json", "model", "b")
+    ///     .text("config.yaml", "model: c")
+    ///     .load::<serde_json::Value>()?;
+    /// assert_eq!(loaded.value, serde_json::json!({"rate": 20, "model": "c"}));
+    /// assert_eq!(loaded.origins.of("rate").to_string(), "run.json");
+    /// # Ok::<(), data_generation_config::Error>(())
+    /// ```
+    pub fn kept(self, name: &str, key: &str, value: impl Serialize) -> Self {
+        let source = Source::Text(name.to_owned());
+        self.value(Precedence::Yaml, key, source, value)
+    }
+
     /// Those of the variables that begin with the prefix and have a double underscore in the rest:
     /// `DATAGEN_MODEL__TEMPERATURE=0.2` sets `model.temperature`.
     ///

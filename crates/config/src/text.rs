@@ -6,6 +6,12 @@ use serde_json::Value;
 use crate::tree;
 use crate::yaml;
 
+/// More brackets than any value has.
+const MAX_BRACKETS: usize = 64;
+
+/// What YAML calls nothing.
+const NULLS: [&str; 4] = ["null", "Null", "NULL", "~"];
+
 /// A value given as text: what it means, and what it is where a string is wanted.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Given {
@@ -34,6 +40,13 @@ pub(crate) fn variable(text: &str) -> Given {
     if text == "null" {
         return Given::null();
     }
+    if is_beyond_figment(text) {
+        return match assignment(text) {
+            // Text that is not in quotes is text, with the blanks around it.
+            given if given.value == text.trim() => Given::string(text),
+            given => given,
+        };
+    }
     let parsed = match text.parse::<Parsed>() {
         Ok(parsed) => tree::json(&parsed),
         Err(never) => match never {},
@@ -54,6 +67,13 @@ pub(crate) fn variable(text: &str) -> Given {
     }
 }
 
+/// figment counts characters where it cuts bytes, once there is a backslash in quotes, and goes one call
+/// deeper for every bracket. YAML reads the same then.
+fn is_beyond_figment(text: &str) -> bool {
+    let is_cut_wrong = text.contains('\\') && !text.is_ascii();
+    is_cut_wrong || text.matches(['[', '{']).nth(MAX_BRACKETS).is_some()
+}
+
 /// The value of an assignment on the command line: a YAML scalar or flow collection, else a string.
 pub(crate) fn assignment(text: &str) -> Given {
     let text = text.trim();
@@ -61,7 +81,9 @@ pub(crate) fn assignment(text: &str) -> Given {
         return Given::string(text);
     }
     match yaml::value(text) {
-        Some(Value::Null) => Given::null(),
+        Some(Value::Null) if NULLS.contains(&text) => Given::null(),
+        // YAML sees nothing in `#1` and `&a`; whoever wrote them meant them.
+        Some(Value::Null) => Given::string(text),
         // `[a` is no list and `key: x` no map that anybody meant on a command line.
         Some(Value::Array(_)) if !text.starts_with('[') => Given::string(text),
         Some(Value::Object(_)) if !text.starts_with('{') => Given::string(text),
@@ -106,6 +128,12 @@ mod tests {
     }
 
     #[test]
+    fn escapes_are_read_beside_letters_of_any_script() {
+        check(variable("\"人\\n工\""), json!("人\n工"), "人\n工");
+        check(variable("[\"é\\\"\"]"), json!(["é\""]), "[\"é\\\"\"]");
+    }
+
+    #[test]
     fn other_text_of_a_variable_stays_as_it_is() {
         for text in [
             "",
@@ -135,7 +163,18 @@ mod tests {
         );
         check(assignment("'12'"), json!("12"), "12");
         check(assignment("null"), json!(null), "null");
-        for text in ["", "a: b", "x #y", "regex:[a-z]+", "- a", "*a", ".nan"] {
+        check(assignment("~"), json!(null), "null");
+        for text in [
+            "",
+            "#1",
+            "&a",
+            "a: b",
+            "x #y",
+            "regex:[a-z]+",
+            "- a",
+            "*a",
+            ".nan",
+        ] {
             check(assignment(text), json!(text), text);
         }
     }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use data_generation_config::{Layers, Loaded, Origins, Secrets};
 use data_generation_extractors::{self as extractors, Extract};
 use data_generation_llm_client::{self as llm, ErrorKind, Model, OpenAi, OpenAiOptions};
-use data_generation_pipeline_core::Place;
+use data_generation_pipeline_core::{Manifest, Place};
 use data_generation_templating::{Prompt, Prompts, Syntax};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::kept::{self, Kept};
 use crate::settings::{OutputSettings, PromptSettings, Provider, Settings};
 use crate::{DataGenerationPipeline, Error};
 
@@ -44,6 +45,8 @@ pub const ENV_PREFIX: &str = "DATAGEN_";
 /// ```
 #[must_use]
 pub struct Builder {
+    /// The run whose settings and prompts are the lowest layer.
+    run: Option<(PathBuf, Manifest)>,
     file: Option<PathBuf>,
     environment: Environment,
     /// The layers above the environment, in the order in which they were given.
@@ -110,6 +113,7 @@ macro_rules! settings {
 impl Builder {
     pub(crate) fn new() -> Builder {
         Builder {
+            run: None,
             file: None,
             environment: Environment::OfTheProcess,
             above: Vec::new(),
@@ -125,6 +129,20 @@ impl Builder {
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Builder {
         self.file = Some(path.into());
         self
+    }
+
+    /// The settings and prompts of a run, out of its `run.json`, as the lowest layer above the built-in defaults:
+    /// to ask again for its failed rows ([`DataGenerationPipeline::retry`]) without the files that it was made
+    /// from. Secrets are not among them.
+    ///
+    /// # Errors
+    ///
+    /// When the folder is no run folder or its manifest cannot be read.
+    pub fn of_run(mut self, dir: impl Into<PathBuf>) -> Result<Builder, Error> {
+        let dir = dir.into();
+        let manifest = Manifest::of_run(&dir)?;
+        self.run = Some((dir, manifest));
+        Ok(self)
     }
 
     /// The environment, instead of that of this process: both the variables that are configuration
@@ -301,7 +319,15 @@ impl Builder {
     pub fn build(self) -> Result<DataGenerationPipeline, Error> {
         let loaded = self.load()?;
         let settings = &loaded.value;
-        let prompts = self.load_prompts(&settings.prompts);
+        if let Some((dir, manifest)) = &self.run {
+            Kept { manifest }.refuse_what_is_missing(
+                dir,
+                &loaded,
+                self.model.is_some(),
+                self.extractor.is_some(),
+            )?;
+        }
+        let prompts = self.load_prompts(&settings.prompts, &loaded.origins);
         let extractor = load_extractor(self.extractor, &settings.run.extract);
         let faults = faults(settings, &loaded.origins, &loaded.secrets);
         let (prompts, extractor) = match (prompts, extractor) {
@@ -330,6 +356,9 @@ impl Builder {
             .secret("model.api_key")
             .secret("model.headers.*")
             .free_form("model.extra");
+        if let Some((_, manifest)) = &self.run {
+            layers = Kept { manifest }.layer(layers)?;
+        }
         if let Some(file) = &self.file {
             layers = layers.file(file);
         }
@@ -345,18 +374,35 @@ impl Builder {
         Ok(layers.load()?)
     }
 
-    fn load_prompts(&self, settings: &PromptSettings) -> Result<Prompts, Error> {
-        let system = match (&self.system_prompt, &settings.system_prompt_path) {
-            (Some(text), _) => text
-                .as_ref()
-                .map(|text| Prompt::from_text("system prompt", text, settings.syntax))
-                .transpose()?,
-            (None, Some(path)) => Some(Prompt::from_file(path, settings.syntax)?),
-            (None, None) => None,
+    fn load_prompts(&self, settings: &PromptSettings, origins: &Origins) -> Result<Prompts, Error> {
+        let syntax = settings.syntax;
+        // Where nobody names another file, the text that the run was made with counts.
+        let kept = |role: &str| {
+            let (_, manifest) = self.run.as_ref()?;
+            let key = format!("prompts.{role}_prompt_path");
+            let kept = Kept { manifest };
+            kept.names(&origins.of(&key))
+                .then(|| kept.prompt(role).map(str::to_owned))
         };
-        let user = match &self.user_prompt {
-            Some(text) => Prompt::from_text("user prompt", text, settings.syntax)?,
-            None => Prompt::from_file(&settings.user_prompt_path, settings.syntax)?,
+        let system = match (
+            &self.system_prompt,
+            kept("system"),
+            &settings.system_prompt_path,
+        ) {
+            (Some(text), _, _) => text
+                .as_ref()
+                .map(|text| Prompt::from_text("system prompt", text, syntax))
+                .transpose()?,
+            (None, Some(text), _) => text
+                .map(|text| Prompt::from_text(kept::SYSTEM, &text, syntax))
+                .transpose()?,
+            (None, None, Some(path)) => Some(Prompt::from_file(path, syntax)?),
+            (None, None, None) => None,
+        };
+        let user = match (&self.user_prompt, kept("user").flatten()) {
+            (Some(text), _) => Prompt::from_text("user prompt", text, syntax)?,
+            (None, Some(text)) => Prompt::from_text(kept::USER, &text, syntax)?,
+            (None, None) => Prompt::from_file(&settings.user_prompt_path, syntax)?,
         };
         Ok(Prompts::new(system, user))
     }

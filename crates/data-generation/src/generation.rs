@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use data_generation_llm_client::{
     Timeouts,
 };
 use data_generation_pipeline_core::{
-    CheckedRows, Place, RunOptions, Setting, Source, Workflow, check_rows, first_rows, hash,
+    CheckedRows, Place, Resume, RunOptions, Setting, Source, Workflow, check_rows, first_rows, hash,
 };
 use data_generation_templating::{Prompt, Prompts};
 use secrecy::ExposeSecret;
@@ -171,6 +172,34 @@ impl DataGenerationPipeline {
         RunBuilder::new(self, rows.into_source())
     }
 
+    /// Asks again for the failed rows of a run folder, those of these classes or, where none is named, all. The
+    /// rows are those that the folder holds; its input, and whether the run as a whole is finished, stay what they
+    /// were. [`Builder::of_run`] builds a pipeline that fits.
+    ///
+    /// ```
+    /// use data_generation::DataGenerationPipeline;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let pipeline = DataGenerationPipeline::builder().offline().set("run.extract", "json").set("offline.reply", "no").system_prompt(None).user_prompt("{{n}}").output_dir(dir.path().to_str().unwrap()).build()?;
+    /// let report = pipeline.run([serde_json::json!({"n": 1})]).await?;
+    /// assert_eq!(report.counts.failed, 1);
+    ///
+    /// let pipeline = DataGenerationPipeline::builder().of_run(&report.run_dir)?.set("offline.reply", "[1]").build()?;
+    /// let report = pipeline.retry(&report.run_dir, ["extraction_miss"]).await?;
+    /// assert_eq!((report.counts.rows, report.counts.ok), (1, 1));
+    /// # Ok::<(), data_generation::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn retry<S: Into<String>>(
+        &self,
+        dir: impl Into<PathBuf>,
+        classes: impl IntoIterator<Item = S>,
+    ) -> RunBuilder<'_> {
+        self.run(Source::failed(classes))
+            .resume(Resume::Dir(dir.into()))
+    }
+
     /// Checks all rows against the prompts, as a run does before its first request. Blocks; nothing is sent
     /// and no folder is made.
     ///
@@ -263,6 +292,7 @@ impl DataGenerationPipeline {
             max_row_bytes: input_data.max_row_bytes,
             bytes_in_flight: run.bytes_in_flight,
             sync_every: run.sync_every(),
+            durability: run.durability,
             skip_invalid: run.skip_invalid,
             stop_on_failures: run.stop_on_failures,
             of_one_answer: OF_ONE_ANSWER.map(str::to_owned).to_vec(),
@@ -451,5 +481,26 @@ impl DataGenerationPipeline {
         };
         let key = format!("model.{field}");
         Error::Usage(format!("`{key}` ({}) {message}", self.origins.of(&key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_generation_pipeline_core::Durability;
+
+    #[test]
+    fn how_durable_answers_are_reaches_the_run() {
+        let durability = |builder: crate::Builder| {
+            let builder = builder.system_prompt(None).user_prompt("{{topic}}");
+            let pipeline = builder.environment([]).offline().build().unwrap();
+            let options = pipeline.run_options(NonZeroUsize::MIN);
+            (options.durability, options.sync_every)
+        };
+        let builder = DataGenerationPipeline::builder;
+        let usual = Duration::from_millis(200);
+        assert_eq!(durability(builder()), (Durability::Group, usual));
+        let each = builder().set("run.durability", "each");
+        assert_eq!(durability(each), (Durability::Each, usual));
     }
 }

@@ -29,12 +29,15 @@
 //! origins), [`templating`] (prompts), [`llm`] (the client), [`extract`] (extractors) and [`pipeline`] (rows,
 //! journal, dataset).
 
+mod again;
 mod builder;
 mod check;
 mod credentials;
 mod error;
 mod generation;
+mod kept;
 mod limits;
+mod look;
 mod offline;
 mod rows;
 mod run;
@@ -43,6 +46,7 @@ mod steering;
 mod steps;
 mod trace;
 
+pub use again::ExtractAgain;
 pub use builder::{Builder, ENV_PREFIX};
 #[doc(inline)]
 pub use data_generation_config as config;
@@ -60,6 +64,7 @@ pub use data_generation_pipeline_core::{
 pub use data_generation_templating as templating;
 pub use error::Error;
 pub use generation::{DataGenerationPipeline, Preview};
+pub use look::status;
 pub use rows::{IntoSource, Row};
 pub use run::{Records, RunBuilder};
 pub use settings::Settings;

@@ -33,6 +33,7 @@ pub struct RunBuilder<'a> {
     limit: Option<u64>,
     skip_invalid: bool,
     add: bool,
+    repair: bool,
     command: Value,
     observers: Vec<Arc<dyn Observer>>,
     stop: StopHandle,
@@ -51,6 +52,7 @@ impl<'a> RunBuilder<'a> {
             limit: None,
             skip_invalid: settings.run.skip_invalid,
             add: false,
+            repair: false,
             command: json!("in code"),
             observers: vec![Arc::new(Trace)],
             stop: StopHandle::new(),
@@ -124,6 +126,14 @@ impl<'a> RunBuilder<'a> {
     /// The input may have none of the rows that the folder has finished: they stay, and these come on top.
     pub fn add(mut self) -> Self {
         self.add = true;
+        self
+    }
+
+    /// Bad lines in the middle of the folder's files are moved aside, to `.damaged-<time>.jsonl` in it, where else the
+    /// run would be refused. Rows whose lines were bad are made again, without a request where the journal still has
+    /// their answer.
+    pub fn repair(mut self) -> Self {
+        self.repair = true;
         self
     }
 
@@ -224,6 +234,7 @@ impl<'a> RunBuilder<'a> {
         options.limit = self.limit;
         options.skip_invalid = self.skip_invalid;
         options.add = self.add;
+        options.repair = self.repair;
         let extract = self
             .extractor
             .as_ref()

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use data_generation_llm_client::{ReasoningPolicy, RetryOptions, Timeouts};
+use data_generation_pipeline_core::Durability;
 use data_generation_templating::Syntax;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -213,7 +214,11 @@ pub struct RunSettings {
     pub reasoning: ReasoningPolicy,
     /// Rows that do not fit the prompts fail alone, where else nothing is sent.
     pub skip_invalid: bool,
-    /// Milliseconds, at most 500: how long an answer waits for the sync that makes it safe from a power loss.
+    /// `group`: an answer is used as soon as it would outlast the end of the process, and is synced with others
+    /// within `sync_ms`; `each`: it is used only once it would outlast a power loss.
+    pub durability: Durability,
+    /// Milliseconds, at most 500: how long what is written waits for the sync that makes it safe from a power
+    /// loss. With `durability: each` that is said of finished rows alone, for answers do not wait.
     pub sync_ms: u64,
     /// Seconds that SIGTERM, or a terminal that is closed, leaves to the answers under way.
     pub drain_s: u64,
@@ -237,6 +242,7 @@ impl Default for RunSettings {
             extract_retries: 1,
             reasoning: ReasoningPolicy::Split,
             skip_invalid: false,
+            durability: options.durability,
             sync_ms: 200,
             drain_s: 30,
             outage_s: llm.max_outage.as_secs(),

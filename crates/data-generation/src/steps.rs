@@ -212,6 +212,10 @@ impl Call for RowCall<'_> {
         Some((answer, old.attempt))
     }
 
+    fn may_send(&self) -> bool {
+        self.cx.may_send()
+    }
+
     fn next_attempt(&self) -> u32 {
         self.cx.next_attempt()
     }

@@ -236,6 +236,35 @@ impl Fault {
         )
     }
 
+    /// Whether no request ever arrives where everybody meets it always.
+    pub const fn is_unseen(&self) -> bool {
+        self.is_of_the_address() || matches!(self.play, Play::Refused(_))
+    }
+
+    /// Whether its client has to trust [`CERTIFICATE`](crate::CERTIFICATE).
+    pub const fn needs_trust(&self) -> bool {
+        matches!(self.play, Play::NotProcessed { .. })
+    }
+
+    /// Whether a whole answer of a 2xx status arrives, one that somebody pays for and that can be held.
+    pub fn is_paid(&self) -> bool {
+        match self.play {
+            Play::Answer { status, .. } => (200..300).contains(&status),
+            Play::Raw(text) => text.starts_with("HTTP/1.1 2"),
+            Play::Chunked { cut } => !cut,
+            // The long one is longer than clients read.
+            Play::LongHeader(bytes) => bytes < 1 << 20,
+            Play::Bytes(_)
+            | Play::Deep(_)
+            | Play::Gzip
+            | Play::UntilClose
+            | Play::Before(_)
+            | Play::Blanks { .. }
+            | Play::CloseAfterAnswer => true,
+            _ => false,
+        }
+    }
+
     const fn of(
         name: &'static str,
         what: &'static str,

@@ -22,6 +22,7 @@
 //! - [`Plan`] says which [`Fault`] is played for [`Who`] and how often ([`Times`]), how slow the endpoint is
 //!   ([`Latency`]), what it allows ([`Limit`]), when it is down ([`Outage`]).
 //! - [`FaultServer`] plays it, and [`Seen`] is what it saw: who asked, when, how often, how many at once.
+//! - [`trial`] is what tests need that try many entries of the table.
 //! - [`page()`] writes the table down for people.
 
 mod bomb;
@@ -37,6 +38,7 @@ mod server;
 mod shared;
 mod table;
 mod tls;
+pub mod trial;
 
 pub use fault::{Always, Disposition, Every, Fault, Play, Requests, Section};
 pub use page::page;

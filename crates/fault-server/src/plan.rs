@@ -25,6 +25,8 @@ pub struct Plan {
     pub(crate) port: u16,
     pub(crate) rules: Vec<Rule>,
     pub(crate) latency: Latency,
+    /// Of what is played as a fault, where it is another one.
+    pub(crate) fault_latency: Option<Latency>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) concurrency: Option<usize>,
     pub(crate) outages: Vec<Outage>,
@@ -127,6 +129,7 @@ impl Plan {
             port: 0,
             rules: Vec::new(),
             latency: Latency::None,
+            fault_latency: None,
             limits: Vec::new(),
             concurrency: None,
             outages: Vec::new(),
@@ -144,6 +147,13 @@ impl Plan {
     /// The time before each answer.
     pub fn latency(mut self, latency: Latency) -> Plan {
         self.latency = latency;
+        self
+    }
+
+    /// The time before what is played as a fault, where it is not that of every answer: so a test says which
+    /// of several answers under way comes first.
+    pub fn fault_latency(mut self, latency: Latency) -> Plan {
+        self.fault_latency = Some(latency);
         self
     }
 

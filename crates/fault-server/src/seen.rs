@@ -30,6 +30,8 @@ pub struct Asked {
     pub nth: u32,
     /// What it got.
     pub got: Got,
+    /// Tokens of the question and of its good answer, as limits count them.
+    pub tokens: u64,
     /// The request's headers, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The request's body; `null` when it was no JSON.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::fault::Play;
 use crate::http::{Incoming, Request, answer};
-use crate::plan::{Down, Outage, Plan};
+use crate::plan::{Down, Plan};
 use crate::play::{self, After};
 use crate::seen::Seen;
 use crate::shared::Shared;
@@ -80,17 +80,26 @@ impl FaultServer {
     }
 
     fn bind(plan: Plan) -> io::Result<(FaultServer, impl Future<Output = ()> + Send + 'static)> {
-        let socket = socket((Ipv4Addr::LOCALHOST, plan.port).into())?;
-        let address = socket.local_addr()?;
-        let port = match plan.is_never_there() {
-            true => Port::Held(socket),
-            false => Port::Open(socket.listen(BACKLOG)?),
+        let held = TcpSocket::new_v4()?;
+        held.set_reuseaddr(true)?;
+        held.bind((Ipv4Addr::LOCALHOST, plan.port).into())?;
+        // Only now: another server at this port is refused, and whoever listens for this one is not.
+        held.set_reuseport(true)?;
+        let address = held.local_addr()?;
+        let listener = match plan.is_never_there() {
+            true => None,
+            false => Some(listener(address)?),
+        };
+        let port = Port {
+            address,
+            listener,
+            _held: held,
         };
         let (away, gone) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         let url = url(&plan, address);
         let shared = Arc::new(Shared::new(plan, away));
-        let serving = serve(address, port, Arc::clone(&shared), gone, stopped);
+        let serving = serve(port, Arc::clone(&shared), gone, stopped);
         let server = FaultServer {
             url,
             address,
@@ -148,40 +157,36 @@ fn url(plan: &Plan, address: SocketAddr) -> String {
     }
 }
 
-/// The server's port, with or without somebody who listens. It is held all the time, so that nobody
-/// who asks for any port gets it meanwhile: connecting to a bound port on which nobody listens is refused.
-enum Port {
-    Open(TcpListener),
-    Held(TcpSocket),
+/// The server's port, with or without somebody who listens. It is held by a socket of its own all the time, so that
+/// no other server gets it while nobody listens: connecting to a bound port on which nobody listens is refused.
+struct Port {
+    address: SocketAddr,
+    listener: Option<TcpListener>,
+    _held: TcpSocket,
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+/// Listens at a port that is held.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(address)?;
-    Ok(socket)
+    socket.listen(BACKLOG)
 }
 
 async fn serve(
-    address: SocketAddr,
     mut port: Port,
     shared: Arc<Shared>,
     mut away: UnboundedReceiver<Duration>,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let refused = |outage: &&Outage| outage.how == Down::Refused;
-    let outages: Vec<Outage> = shared
-        .plan
-        .outages
-        .iter()
-        .filter(refused)
-        .copied()
-        .collect();
-    let mut outages = outages.into_iter().peekable();
+    let outages = shared.plan.outages.clone().into_iter();
+    let outages = outages.filter(|outage| outage.how == Down::Refused);
+    let mut outages = outages.peekable();
     loop {
-        let (gone_for, held) = match port {
-            Port::Held(socket) => (FAR, Ok(socket)),
-            Port::Open(listener) => {
+        let gone_for = match port.listener.take() {
+            None => FAR,
+            Some(listener) => {
                 let outage = outages
                     .peek()
                     .map(|outage| (shared.started + outage.from, outage.to - outage.from));
@@ -190,8 +195,7 @@ async fn serve(
                     gone_for = listen(&listener, &shared, &mut away, outage) => gone_for,
                 };
                 outages.next_if(|outage| shared.started + outage.from <= Instant::now());
-                drop(listener);
-                (gone_for, socket(address))
+                gone_for
             }
         };
         tokio::select! {
@@ -200,10 +204,10 @@ async fn serve(
         }
         // Others may have asked for the same while it was on its way.
         while away.try_recv().is_ok() {}
-        let Ok(listener) = held.and_then(|socket| socket.listen(BACKLOG)) else {
+        let Ok(listener) = listener(port.address) else {
             return;
         };
-        port = Port::Open(listener);
+        port.listener = Some(listener);
     }
 }
 

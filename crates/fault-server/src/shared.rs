@@ -98,6 +98,10 @@ impl Shared {
         question.nth = nth;
         let values = Values::of(&question, (self.plan.text)(&question));
         let act = self.act(&mut state, &question, arrival, &values, now);
+        let latency = match (act, self.plan.fault_latency) {
+            (Act::Fault(_), Some(latency)) => latency,
+            _ => self.plan.latency,
+        };
         state.under_way += 1;
         state.seen.at_once = state.seen.at_once.max(state.under_way);
         state.seen.requests.push(Asked {
@@ -111,6 +115,7 @@ impl Shared {
                 Act::Limited(_) => Got::Limited,
                 Act::Status(status) => Got::Down(status),
             },
+            tokens: values.prompt + values.completion,
             headers: request.headers,
             body: question.body,
         });
@@ -118,7 +123,7 @@ impl Shared {
             shared: self,
             index: state.seen.requests.len() - 1,
             act,
-            latency: self.plan.latency.of(self.plan.seed, question.row, nth),
+            latency: latency.of(self.plan.seed, question.row, nth),
             values,
         }
     }

@@ -41,6 +41,10 @@ pub(crate) enum Unreadable {
 /// What a body came to.
 pub(crate) type Reading = Result<Completion, Unreadable>;
 
+/// After so many lines that together are no JSON yet, an event of a stream is read once more where it ends:
+/// whoever reads it again at each of a million lines never comes to the end.
+const TRIES: u32 = 32;
+
 /// Reads a body leniently.
 pub(crate) fn read(body: &[u8]) -> Reading {
     let body = std::str::from_utf8(body).map_err(|_| Unreadable::NotUtf8)?;
@@ -177,6 +181,7 @@ impl Completion {
     fn take_events(&mut self, body: &str) -> Result<(), Unreadable> {
         let mut done = false;
         let mut pending = String::new();
+        let mut tries = 0;
         for line in body.lines().chain([""]) {
             if let Some(data) = line.strip_prefix("data:") {
                 if data.trim() == "[DONE]" {
@@ -185,13 +190,18 @@ impl Completion {
                 }
                 pending.push_str(data);
                 pending.push('\n');
-                if let Ok(chunk) = object(&pending) {
+                tries += 1;
+                if tries <= TRIES
+                    && let Ok(chunk) = object(&pending)
+                {
                     self.take(&chunk);
                     pending.clear();
+                    tries = 0;
                 }
             } else if line.trim().is_empty() && !pending.is_empty() {
                 self.take(&object(&mend(&pending))?);
                 pending.clear();
+                tries = 0;
             }
         }
         match done || self.finish_reason.is_some() || self.failure.is_some() {

@@ -15,6 +15,13 @@ pub trait Call: Send + Sync {
         None
     }
 
+    /// Whether a request may leave when no earlier answer settles the question. Where not, the question ends
+    /// with an [`ErrorKind::Row`](crate::ErrorKind::Row): what was wrong with the last earlier answer, or class
+    /// `no_answer` where there was none.
+    fn may_send(&self) -> bool {
+        true
+    }
+
     /// The number of the request that is about to leave, from 1. A row that was asked before counts on.
     fn next_attempt(&self) -> u32;
 

@@ -234,8 +234,8 @@ fn finished(mut completion: Completion, answer: &Answer, options: &ClassifyOptio
     }
     let usage = Usage::of(&completion, options.prompt_tokens);
     // What is about to be split, as it was; good answers are not copied for the sake of bad ones.
-    let unsplit = (completion.text.trim_start().starts_with("<think"))
-        .then(|| completion.text.clone());
+    let unsplit =
+        (completion.text.trim_start().starts_with("<think")).then(|| completion.text.clone());
     if split_thoughts(&mut completion, options.reasoning) == Some(false) {
         warnings.push("unclosed_think");
     }
@@ -270,11 +270,7 @@ fn finished(mut completion: Completion, answer: &Answer, options: &ClassifyOptio
             let message = format!(
                 "the answer was cut after {tokens} tokens{spent}; raise `model.max_tokens`"
             );
-            return fail(
-                "cut_at_max_tokens",
-                message,
-                raw(unsplit, completion.text),
-            );
+            return fail("cut_at_max_tokens", message, raw(unsplit, completion.text));
         }
         _ if empty && completion.tool_calls => {
             return retry(

@@ -5,6 +5,9 @@ use crate::body::{Members, list, number, object, text};
 
 /// Characters of a provider's own words that a message may hold.
 const MESSAGE_CHARS: usize = 300;
+/// Errors inside errors are read so deep. A hostile one may be nested as deep as it is long, and each level
+/// costs another look at all of it.
+const DEEPEST: u32 = 8;
 
 /// What an endpoint says went wrong, in whatever shape it says it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -59,23 +62,31 @@ impl Failure {
         }
         let known = ["message", "detail", "msg", "error_description", "error_msg"];
         let is_error = known.iter().any(|name| members.has(name));
-        (flat && is_error).then(|| Failure::from_object(members))
+        (flat && is_error).then(|| Failure::from_object(members, DEEPEST))
     }
 
     /// An `error` value: an object or a text. `null`, `false` and empty ones are none.
     pub(crate) fn from_raw(raw: &RawValue) -> Option<Failure> {
+        Failure::inside(raw, DEEPEST)
+    }
+
+    fn inside(raw: &RawValue, depth: u32) -> Option<Failure> {
         if let Some((text, _)) = text(raw) {
             return (!text.trim().is_empty()).then(|| Failure::from_text(&text));
         }
+        let depth = depth.checked_sub(1)?;
         let failure = match raw.get().as_bytes().first()? {
-            b'{' => Failure::from_object(&object(raw.get()).ok()?),
-            b'[' => return list(raw)?.into_iter().find_map(Failure::from_raw),
+            b'{' => Failure::from_object(&object(raw.get()).ok()?, depth),
+            b'[' => {
+                let inside = |raw| Failure::inside(raw, depth);
+                return list(raw)?.into_iter().find_map(inside);
+            }
             _ => return None,
         };
         (failure != Failure::default()).then_some(failure)
     }
 
-    fn from_object(members: &Members<'_>) -> Failure {
+    fn from_object(members: &Members<'_>, depth: u32) -> Failure {
         let words = |name: &str| members.find(name, |raw| Some(text(raw)?.0));
         let names = [
             "message",
@@ -89,7 +100,7 @@ impl Failure {
             .iter()
             .find_map(|name| words(name).filter(|text| !text.is_empty()));
         // FastAPI: `detail` is a list of objects with `msg`.
-        let nested = || members.find("detail", Failure::from_raw);
+        let nested = || members.find("detail", |raw| Failure::inside(raw, depth));
         let mut failure = match said {
             Some(text) => Failure::from_text(&text),
             None => nested().unwrap_or_default(),

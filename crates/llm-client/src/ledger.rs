@@ -157,10 +157,10 @@ impl Ledger {
     }
 
     /// What it came to.
-    pub(crate) fn settle(&mut self, entry: Entry, tokens: u64) {
+    pub(crate) fn settle(&mut self, now: Micros, entry: Entry, tokens: u64) {
         for meter in &mut self.meters {
             if meter.limit.unit == Unit::Tokens {
-                meter.settle(entry, tokens);
+                meter.settle(now, entry, tokens);
             }
         }
     }
@@ -234,6 +234,9 @@ struct Meter {
     sum: u64,
     /// When the next may leave, if all are to be evenly spaced.
     next: Micros,
+    /// Time before now that was reserved and given back: it may still be used.
+    #[serde(default)]
+    credit: Micros,
     held: Micros,
 }
 
@@ -244,6 +247,7 @@ impl Meter {
             pieces: VecDeque::new(),
             sum: 0,
             next: 0,
+            credit: 0,
             held: 0,
         }
     }
@@ -314,7 +318,12 @@ impl Meter {
         self.add(number, weight);
         let late = now.saturating_sub(self.next);
         // After a quiet while nobody was late.
-        let made_up = if late < SECOND { late.min(LATENESS) } else { 0 };
+        let made_up = if late < SECOND {
+            late.min(LATENESS + self.credit)
+        } else {
+            0
+        };
+        self.credit = self.credit.saturating_sub(made_up.saturating_sub(LATENESS));
         let from = (now - made_up).max(self.next);
         self.next = from.saturating_add(self.space(weight));
     }
@@ -328,7 +337,7 @@ impl Meter {
         self.sum += amount;
     }
 
-    fn settle(&mut self, entry: Entry, tokens: u64) {
+    fn settle(&mut self, now: Micros, entry: Entry, tokens: u64) {
         let (reserved, actual) = (self.weight(entry.tokens), tokens);
         let number = entry.at / self.piece();
         let at = self.pieces.partition_point(|(piece, _)| *piece < number);
@@ -339,11 +348,15 @@ impl Meter {
             self.sum = self.sum.saturating_sub(reserved) + actual;
         }
         let space = self.space(reserved.abs_diff(actual));
-        self.next = if actual < reserved {
-            self.next.saturating_sub(space)
+        if actual < reserved {
+            let before = self.next;
+            self.next = before.saturating_sub(space);
+            if before > now {
+                self.credit = (self.credit + now.saturating_sub(self.next)).min(SECOND);
+            }
         } else {
-            self.next.saturating_add(space)
-        };
+            self.next = self.next.saturating_add(space);
+        }
     }
 
     fn forget(&mut self, now: Micros) {
@@ -448,7 +461,7 @@ mod tests {
                         open.retain(|(at, entry, cost)| {
                             let due = *at <= now;
                             if due {
-                                ledger.settle(*entry, *cost);
+                                ledger.settle(now, *entry, *cost);
                             }
                             !due
                         });
@@ -567,11 +580,11 @@ mod tests {
         let mut ledger = Ledger::new([limit(Unit::Tokens, 1_000, MINUTE)], 1);
         let entry = ledger.take(0, 900);
         assert!(ledger.earliest(SECOND, 900).0 > 50 * SECOND);
-        ledger.settle(entry, 0);
+        ledger.settle(SECOND, entry, 0);
         assert_eq!(ledger.earliest(SECOND, 900).0, SECOND);
         let entry = ledger.take(SECOND, 900);
         // It came to more than was reserved: that counts too.
-        ledger.settle(entry, 1_800);
+        ledger.settle(SECOND, entry, 1_800);
         assert!(ledger.earliest(2 * SECOND, 10).0 > 60 * SECOND);
     }
 
@@ -609,5 +622,31 @@ mod tests {
             ledger.take(5, 0);
         }
         assert!(ledger.earliest(5, 0).0 >= 86_400 * SECOND);
+    }
+
+    #[test]
+    fn what_answers_give_back_is_used_though_they_come_late() {
+        // Twice as much is reserved as is needed, and known to be too much after 400 ms.
+        let mut ledger = Ledger::new([limit(Unit::Tokens, 60_000, MINUTE)], 1);
+        let (mut now, mut used, mut open) = (0, 0, VecDeque::new());
+        while now < 5 * MINUTE {
+            let mut at = ledger.earliest(now, 300).0;
+            if let Some((due, _)) = open.front() {
+                at = at.min(*due);
+            }
+            now = at.max(now);
+            while let Some((due, entry)) = open.front().copied()
+                && due <= now
+            {
+                ledger.settle(now, entry, 150);
+                open.pop_front();
+            }
+            if ledger.earliest(now, 300).0 == now {
+                open.push_back((now + 400_000, ledger.take(now, 300)));
+                used += 150;
+            }
+        }
+        let share = f64::from(used) / 300_000.0;
+        assert!((0.97..=1.01).contains(&share), "{share}");
     }
 }

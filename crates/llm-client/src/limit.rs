@@ -455,7 +455,7 @@ impl Permit<'_> {
         let now = self.limiter.now();
         let mut state = self.limiter.lock();
         state.with_ledger(self.limiter, now, |ledger| {
-            ledger.settle(self.entry, tokens)
+            ledger.settle(now, self.entry, tokens)
         });
         state.wake_first();
     }

@@ -38,6 +38,12 @@ pub trait Model: Send + Sync {
             .into_bytes()
     }
 
+    /// Where it is asked, such as `127.0.0.1:8000`: messages name it where nobody is there. `None` where that is
+    /// no place.
+    fn address(&self) -> Option<&str> {
+        None
+    }
+
     /// The most tokens that an answer can have, where that is limited.
     fn max_tokens(&self) -> Option<u64> {
         None
@@ -65,6 +71,9 @@ macro_rules! forward {
             }
             fn identity(&self, request: &Request) -> Vec<u8> {
                 (**self).identity(request)
+            }
+            fn address(&self) -> Option<&str> {
+                (**self).address()
             }
             fn max_tokens(&self) -> Option<u64> {
                 (**self).max_tokens()

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use async_openai::Client;
 use async_openai::config::Config;
@@ -32,6 +33,7 @@ use crate::{Answer, Error, Model, OpenAiOptions, Request, TransportError, Transp
 pub struct OpenAi {
     client: Client<Endpoint>,
     model: String,
+    address: Arc<str>,
     /// All fields of the body but the messages.
     fields: Map<String, Value>,
     /// What stands before and behind the messages in the identity of every request.
@@ -86,12 +88,14 @@ impl OpenAi {
             key: key.unwrap_or_default(),
             headers,
         };
+        let address = transport.address();
         // `Client::with_config` would make a second HTTP client, with retries of its own.
         let client = Client::build(transport.http(), endpoint).with_http_service(transport);
         Ok(OpenAi {
             client,
             model: options.model,
             identity: around_messages(&fields),
+            address,
             fields,
         })
     }
@@ -160,7 +164,8 @@ impl Model for OpenAi {
             role: "user",
         };
         let (before, behind) = &self.identity;
-        let mut identity = Vec::with_capacity(before.len() + behind.len() + user.content.len() + 256);
+        let mut identity =
+            Vec::with_capacity(before.len() + behind.len() + user.content.len() + 256);
         identity.extend_from_slice(before.as_bytes());
         match system {
             Some(system) => serde_json::to_writer(&mut identity, &[system, user]),
@@ -169,6 +174,10 @@ impl Model for OpenAi {
         .expect("texts are JSON, and memory takes them");
         identity.extend_from_slice(behind.as_bytes());
         identity
+    }
+
+    fn address(&self) -> Option<&str> {
+        Some(&self.address)
     }
 
     fn ask<'a>(

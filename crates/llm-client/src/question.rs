@@ -16,6 +16,8 @@ use crate::{
 
 /// Requests of one row that find nobody, where nobody ever answered: then the address is wrong.
 const NOBODY_THERE: u32 = 3;
+/// The class of an answer that is a page, of a network that wants a log-in for example.
+const HTML: &str = "html_answer";
 /// While the endpoint is away, the wait before the next probe grows no further than after so many.
 const PROBES: u32 = 4;
 
@@ -34,6 +36,8 @@ pub(crate) struct Question<'a> {
     probed: bool,
     /// Its number among those that share the endpoint.
     number: u64,
+    /// What was wrong with the last earlier answer that settled nothing.
+    unsettled: Option<(&'static str, String)>,
     /// Tokens of the prompt: a guess, for answers that do not say.
     prompt_tokens: u64,
 }
@@ -78,12 +82,16 @@ impl<'a> Question<'a> {
             probed: false,
             number: client.outage.joined(),
             prompt_tokens: guess_of(request),
+            unsettled: None,
         }
     }
 
     pub(crate) async fn settle(mut self) -> Result<Reply, Error> {
         if let Some(settled) = self.replay() {
             return settled;
+        }
+        if !self.call.may_send() {
+            return Err(self.without_sending());
         }
         let mut kept = None;
         loop {
@@ -131,16 +139,18 @@ impl<'a> Question<'a> {
                     message,
                     budget,
                     ..
-                } => (class, message, budget),
-                // What the endpoint asked for then says nothing about now.
-                Verdict::Pause { class, message, .. } | Verdict::StopRun { class, message, .. } => {
-                    (class, message, Budget::Attempts)
-                }
+                } if class != HTML => (class, message, budget),
+                // What the endpoint asked for then, or what stood between us and it, says nothing about now.
+                Verdict::Retry { class, message, .. }
+                | Verdict::Pause { class, message, .. }
+                | Verdict::StopRun { class, message, .. } => (class, message, Budget::Attempts),
                 Verdict::Later { message, .. } => ("later", message, Budget::Attempts),
             };
             let repeat = self.spent.repeat(budget, &self.client.options.retry);
             if repeat.is_none() {
                 failed = Some(self.give_up(class, message));
+            } else {
+                self.unsettled = Some((class, message));
             }
         }
         failed.map(Err)
@@ -164,6 +174,15 @@ impl<'a> Question<'a> {
         }
         self.call.event(&Event::Resumed);
         Ok(())
+    }
+
+    /// What ends a question that no earlier answer settles and for which nothing may be sent.
+    fn without_sending(&mut self) -> Error {
+        let (class, message) = self.unsettled.take().unwrap_or_else(|| {
+            let message = "no earlier answer is there, and none may be asked for";
+            ("no_answer", message.to_owned())
+        });
+        self.row(class, message, None)
     }
 
     async fn enter(&self) -> Result<Slot<'a>, Error> {
@@ -383,15 +402,15 @@ impl<'a> Question<'a> {
         if never && self.spent.unreachable >= NOBODY_THERE {
             return self.halt(
                 "endpoint_down",
-                message,
+                self.with_address(message),
                 "check `model.base_url` and that the endpoint is up".into(),
             );
         }
         let Some(repeat) = self.spent.repeat(budget, options) else {
-            if never && class == "html_answer" {
+            if never && class == HTML {
                 return self.halt(
                     class,
-                    message,
+                    self.with_address(message),
                     "check `model.base_url` and whether this network wants a log-in".into(),
                 );
             }
@@ -399,7 +418,7 @@ impl<'a> Question<'a> {
         };
         let wait = self.client.schedule.wait(repeat, hint);
         if self.spent.too_old_after(wait, options) {
-            return Next::Settled(Err(self.give_up(class, message)));
+            return Next::Settled(Err(self.too_old(class, &message)));
         }
         self.call.event(&Event::Retrying {
             class,
@@ -438,7 +457,7 @@ impl<'a> Question<'a> {
         });
         drop(slot);
         if self.spent.too_old_after(wait, &self.client.options.retry) {
-            return Next::Settled(Err(self.give_up(class, message)));
+            return Next::Settled(Err(self.too_old(class, &message)));
         }
         self.call.event(&Event::Retrying {
             class,
@@ -489,6 +508,14 @@ impl<'a> Question<'a> {
         });
         // Where another row has closed the gate, its probe decides for this one too.
         Next::Again(self.probed.then_some(slot))
+    }
+
+    /// What is wrong there, and where that is; what was lost on the way says it already.
+    fn with_address(&self, message: String) -> String {
+        match self.client.model.address() {
+            Some(address) if !message.contains(address) => format!("{address}: {message}"),
+            _ => message,
+        }
     }
 
     fn halt(&self, class: &'static str, message: String, cure: String) -> Next<'a> {
@@ -549,6 +576,15 @@ impl<'a> Question<'a> {
             format!("{message} (given up at request {})", self.attempt),
             None,
         )
+    }
+
+    /// Time is what it ran out of, not attempts.
+    fn too_old(&self, class: &'static str, message: &str) -> Error {
+        let (request, most) = (self.attempt, self.client.options.retry.max_row_s);
+        let message = format!(
+            "{message} (given up at request {request}: after another wait it would be older than `run.retry.max_row_s`, {most} s)"
+        );
+        self.row(class, message, None)
     }
 
     fn row(&self, class: &'static str, message: String, text: Option<String>) -> Error {

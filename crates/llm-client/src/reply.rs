@@ -54,6 +54,22 @@ pub fn estimate_tokens(text: &str) -> u64 {
 }
 
 impl Usage {
+    /// What the body of an answer says of its cost, good or not; `None` where it does not say, or is none that
+    /// can be read.
+    ///
+    /// ```
+    /// use data_generation_llm_client::Usage;
+    ///
+    /// let usage = Usage::told(br#"{"usage": {"prompt_tokens": 4, "completion_tokens": 1}}"#).unwrap();
+    /// assert_eq!((usage.prompt_tokens, usage.completion_tokens), (4, 1));
+    /// assert_eq!(Usage::told(b"<html>"), None);
+    /// ```
+    pub fn told(body: &[u8]) -> Option<Usage> {
+        let completion = crate::body::read(body).ok()?;
+        completion.usage?;
+        Some(Usage::of(&completion, 0))
+    }
+
     /// What an answer cost, good or not: what its body says, else a guess by its letters and the tokens of the
     /// prompt that are given here.
     pub fn of_body(body: &[u8], prompt_tokens: u64) -> Usage {

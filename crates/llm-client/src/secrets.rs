@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 
 /// What is put in the place of a secret.
@@ -11,8 +12,10 @@ const SHORTEST_PIECE: usize = 8;
 
 /// Knows the secrets of a model and takes them out of whatever comes back.
 pub(crate) struct Scrubber {
-    /// Each secret as it is, with escaped slashes, and in base64.
+    /// Each secret in every way that it may be written; the longest first.
     spellings: Vec<String>,
+    /// Every part of a spelling that is no accident.
+    pieces: HashSet<[u8; SHORTEST_PIECE]>,
     secrets: Vec<String>,
 }
 
@@ -23,16 +26,20 @@ impl Scrubber {
             .filter(|secret| secret.len() >= SHORTEST_SECRET)
             .map(str::to_owned)
             .collect();
-        let mut spellings = Vec::new();
-        for secret in &secrets {
-            let base64 = base64(secret.as_bytes());
-            spellings.push(secret.replace('/', "\\/"));
-            // Without the last group, which depends on what follows the secret.
-            spellings.push(base64[..base64.len() - 4].to_owned());
-            spellings.push(secret.clone());
+        let mut spellings: Vec<String> =
+            secrets.iter().flat_map(|secret| written(secret)).collect();
+        spellings.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        spellings.dedup();
+        let pieces = spellings
+            .iter()
+            .flat_map(|spelling| spelling.as_bytes().windows(SHORTEST_PIECE))
+            .filter_map(|piece| piece.try_into().ok())
+            .collect();
+        Scrubber {
+            spellings,
+            pieces,
+            secrets,
         }
-        spellings.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
-        Scrubber { spellings, secrets }
     }
 
     /// Blots whole secrets out of a body. One without any is untouched.
@@ -47,14 +54,14 @@ impl Scrubber {
 
     /// Blots secrets, pieces of them and masked ones (`sk-ab****yz`) out of an error text.
     pub(crate) fn error_text(&self, text: &str) -> String {
-        let whole = self.body(text.as_bytes().to_vec());
+        let whole = self.without_pieces(&self.body(text.as_bytes().to_vec()));
         let whole = String::from_utf8_lossy(&whole);
         let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.*…/+=".contains(c);
         let mut clean = String::with_capacity(whole.len());
         let mut rest = &*whole;
         while !rest.is_empty() {
             let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            clean.push_str(if self.is_piece(&rest[..word]) {
+            clean.push_str(if self.is_masked(&rest[..word]) {
                 BLOT
             } else {
                 &rest[..word]
@@ -68,22 +75,84 @@ impl Scrubber {
         clean
     }
 
-    fn is_piece(&self, word: &str) -> bool {
+    /// Blots parts of secrets, each with all of the word that it stands in.
+    fn without_pieces(&self, text: &[u8]) -> Vec<u8> {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.*/+=".contains(byte);
+        let is_piece = |at: usize| {
+            let piece = text.get(at..at + SHORTEST_PIECE);
+            piece.is_some_and(|piece| self.pieces.contains(piece))
+        };
+        let mut clean = Vec::with_capacity(text.len());
+        let (mut at, mut kept) = (0, 0);
+        while at < text.len() {
+            if !is_piece(at) {
+                at += 1;
+                continue;
+            }
+            let gap = match is_word(&text[at]) {
+                true => text[kept..at].iter().rposition(|byte| !is_word(byte)),
+                false => at.checked_sub(kept + 1),
+            };
+            clean.extend_from_slice(&text[kept..gap.map_or(kept, |gap| kept + gap + 1)]);
+            clean.extend_from_slice(BLOT.as_bytes());
+            let mut end = at;
+            while at < end || text.get(at).is_some_and(is_word) || is_piece(at) {
+                if is_piece(at) {
+                    end = at + SHORTEST_PIECE;
+                }
+                at += 1;
+            }
+            kept = at;
+        }
+        clean.extend_from_slice(&text[kept..]);
+        clean
+    }
+
+    /// Whether it is a secret of which only the ends are shown.
+    fn is_masked(&self, word: &str) -> bool {
         let masked = ["**", "..", "…"].iter().any(|mask| word.contains(mask));
-        self.secrets.iter().any(|secret| {
+        let ends_show = |secret: &String| {
             let starts = || word.get(..3).is_some_and(|start| secret.starts_with(start));
             let ends = || {
                 word.get(word.len().saturating_sub(3)..)
                     .is_some_and(|end| secret.ends_with(end))
             };
-            let pieces = || {
-                word.as_bytes()
-                    .windows(SHORTEST_PIECE)
-                    .any(|piece| find(secret.as_bytes(), piece).is_some())
-            };
-            (masked && word.len() >= 3 && (starts() || ends())) || pieces()
-        })
+            starts() || ends()
+        };
+        masked && word.len() >= 3 && self.secrets.iter().any(ends_show)
     }
+}
+
+/// The ways to write a secret: as it is, with escaped slashes, in base64 of both alphabets, as hex digits, with
+/// percent signs.
+fn written(secret: &str) -> Vec<String> {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let percent = |kept: fn(&u8) -> bool| -> String {
+        let written = |byte: u8| match kept(&byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        };
+        secret.bytes().map(written).collect()
+    };
+    let mut ways = vec![
+        secret.to_owned(),
+        secret.replace('/', "\\/"),
+        hex.to_uppercase(),
+        hex,
+        percent(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)),
+        percent(|_| false),
+    ];
+    // Base64 of a longer text has the secret in one of three ways, with a digit or two at its ends that its
+    // neighbours have a part in.
+    for before in 0..3 {
+        let text = [&b"   "[..before], secret.as_bytes()].concat();
+        let whole = base64(&text);
+        let digits = &whole[[0, 2, 3][before]..text.len() * 8 / 6];
+        ways.push(digits.replace('/', "\\/"));
+        ways.push(digits.replace('+', "-").replace('/', "_"));
+        ways.push(digits.to_owned());
+    }
+    ways
 }
 
 impl fmt::Debug for Scrubber {
@@ -147,12 +216,39 @@ mod tests {
     #[test]
     fn a_secret_is_blotted_out_in_every_spelling() {
         let bare = KEY.to_owned();
-        for spelling in [bare, KEY.replace('/', "\\/"), base64(KEY.as_bytes())] {
+        let hex: String = KEY.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let escaped = KEY.replace('/', "%2F");
+        let mut spellings = vec![
+            bare,
+            KEY.replace('/', "\\/"),
+            hex.to_lowercase(),
+            hex,
+            escaped,
+        ];
+        for before in ["", "a", "é", "key="] {
+            spellings.push(base64(format!("{before}{KEY}").as_bytes()));
+        }
+        for spelling in spellings {
             let clean =
                 scrubber().body(format!(r#"{{"a":"{spelling}","b":"{spelling}"}}"#).into_bytes());
             let clean = String::from_utf8(clean).unwrap();
             assert_eq!(clean.matches(BLOT).count(), 2, "{clean}");
             assert!(!clean.contains("AbCdEf"), "{clean}");
+        }
+    }
+
+    #[test]
+    fn an_error_text_keeps_no_piece_in_another_spelling_either() {
+        let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let base64 = base64(format!("user:{KEY}").as_bytes());
+        let odd = Scrubber::new(["pass: word~with (signs) 人工智能"]);
+        for piece in ["word~with (s", "gns) 人", "%77%6F%72", "ith%20%28signs"] {
+            let clean = odd.error_text(&format!("it was {piece}, not"));
+            assert_eq!(clean.replace(' ', ""), "itwas[redacted],not", "{piece}");
+        }
+        for piece in [&hex[6..22], &base64[12..24]] {
+            let clean = scrubber().error_text(&format!("it was {piece}, not"));
+            assert_eq!(clean, "it was [redacted], not");
         }
     }
 

@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 
+/// No request has a longer parameter; a longer word is none, and must not fill a message.
+const LONGEST_NAME: usize = 64;
+
 /// What an endpoint's words and codes point to, whatever status it chose for them.
 impl Failure {
     /// The status that a 200 with an error should have had, told from its code and words; 0 when they do not tell.
@@ -164,7 +167,7 @@ impl Failure {
     /// The parameter that was refused: named by the endpoint, or between quotes in its words.
     pub(crate) fn parameter(&self) -> Option<&str> {
         let is_name = |name: &&str| {
-            !name.is_empty()
+            (1..=LONGEST_NAME).contains(&name.len())
                 && name
                     .chars()
                     .all(|c| c.is_ascii_alphanumeric() || "_.[]".contains(c))

@@ -60,6 +60,10 @@ impl Transport {
         self.http.clone()
     }
 
+    pub(crate) fn address(&self) -> Arc<str> {
+        Arc::clone(&self.address)
+    }
+
     async fn exchange(&self, request: reqwest::Request) -> Result<Answer, TransportError> {
         let start = Instant::now();
         let total = start + self.timeouts.total;
@@ -138,7 +142,11 @@ impl Transport {
     fn lost(&self, error: reqwest::Error) -> TransportError {
         let error = error.without_url();
         let kind = kind_of(&error);
-        let mut message = format!("{}: {}", self.address, chain(&error));
+        let what = match kind {
+            TransportKind::Tls => "the TLS handshake failed: ",
+            _ => "",
+        };
+        let mut message = format!("{}: {what}{}", self.address, chain(&error));
         if kind == TransportKind::TooManyFiles {
             message = format!(
                 "this process may not open more connections: raise `ulimit -n` or lower the concurrency ({message})"
@@ -316,18 +324,28 @@ impl<'a> Iterator for Causes<'a> {
     }
 }
 
+/// What is said of every request that was lost, and says nothing.
+const SAYS_NOTHING: [&str; 3] = [
+    "error sending request",
+    "client error (Connect)",
+    "client error (SendRequest)",
+];
+
 /// The whole chain of causes as one sentence, nothing said twice.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut sentence = String::new();
     for cause in Causes(Some(error)) {
         let words = cause.to_string();
-        if sentence.contains(&words) {
+        if sentence.contains(&words) || SAYS_NOTHING.contains(&words.as_str()) {
             continue;
         }
         if !sentence.is_empty() {
             sentence.push_str(": ");
         }
         sentence.push_str(&words);
+    }
+    if sentence.is_empty() {
+        sentence = error.to_string();
     }
     crate::failure::one_line(&sentence)
 }

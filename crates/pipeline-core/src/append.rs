@@ -1,11 +1,12 @@
 //! A file of lines that only grows, and whose last line is whole whenever it is opened.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::disk::{Disk, DiskFile, Opening};
 use crate::error::{Error, ErrorKind};
 
 /// How far back one look for the start of the last line reaches.
@@ -14,10 +15,11 @@ const LOOK_BACK: u64 = 64 * 1024;
 /// An append-only file of lines.
 #[derive(Debug)]
 pub(crate) struct AppendFile {
-    file: Arc<File>,
-    path: PathBuf,
+    file: Arc<DiskFile>,
     /// The length up to which everything is whole lines.
     length: u64,
+    /// Whether a write was refused; the end may be torn since, so nothing more is written behind it.
+    refused: bool,
 }
 
 /// What was done to the end of a file that a crash had left torn.
@@ -31,8 +33,9 @@ pub(crate) enum Repair {
 }
 
 impl AppendFile {
-    /// Opens or makes the file and repairs its end.
-    pub(crate) fn open(path: PathBuf) -> Result<(AppendFile, Repair), Error> {
+    /// Opens or makes the file and repairs its end. What an earlier process left in it is durable then: lines
+    /// that it did not come to sync will be rested on.
+    pub(crate) fn open(disk: &Disk, path: PathBuf) -> Result<(AppendFile, Repair), Error> {
         if let Ok(facts) = std::fs::symlink_metadata(&path)
             && !facts.is_file()
         {
@@ -41,52 +44,54 @@ impl AppendFile {
                 path.display()
             )));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
+        let file = disk
+            .open(&path, Opening::Append)
             .map_err(Error::io("could not open", &path))?;
         let length = file
+            .file()
             .metadata()
             .map_err(Error::io("could not read", &path))?
             .len();
         let mut this = AppendFile {
             file: Arc::new(file),
-            path,
             length,
+            refused: false,
         };
         let repair = this.repair()?;
+        if length > 0 {
+            this.sync().map_err(Error::io("could not write", &path))?;
+        }
         Ok((this, repair))
     }
 
     fn repair(&mut self) -> Result<Repair, Error> {
         let whole = self
             .end_of_last_line(self.length)
-            .map_err(Error::io("could not read", &self.path))?;
+            .map_err(Error::io("could not read", self.path()))?;
         let mut keep = whole;
         if whole < self.length {
             let mut tail = vec![0; usize::try_from(self.length - whole).unwrap_or(usize::MAX)];
             self.file
+                .file()
                 .read_exact_at(&mut tail, whole)
-                .map_err(Error::io("could not read", &self.path))?;
+                .map_err(Error::io("could not read", self.path()))?;
             if tail.starts_with(b"{")
                 && serde_json::from_slice::<serde::de::IgnoredAny>(&tail).is_ok()
             {
                 self.append(b"\n")
-                    .map_err(Error::io("could not write", &self.path))?;
+                    .map_err(Error::io("could not write", self.path()))?;
                 return Ok(Repair::NewlineAdded);
             }
         } else if whole > 0 {
             // A power loss can leave NULs in a last line that even has its newline.
             let start = self
                 .end_of_last_line(whole - 1)
-                .map_err(Error::io("could not read", &self.path))?;
+                .map_err(Error::io("could not read", self.path()))?;
             let mut last = vec![0; usize::try_from(whole - start).unwrap_or(usize::MAX)];
             self.file
+                .file()
                 .read_exact_at(&mut last, start)
-                .map_err(Error::io("could not read", &self.path))?;
+                .map_err(Error::io("could not read", self.path()))?;
             if memchr::memchr(0, &last).is_some() {
                 keep = start;
             }
@@ -96,8 +101,8 @@ impl AppendFile {
         }
         let cut = self.length - keep;
         self.file
-            .set_len(keep)
-            .map_err(Error::io("could not repair", &self.path))?;
+            .set_length(keep)
+            .map_err(Error::io("could not repair", self.path()))?;
         self.length = keep;
         Ok(Repair::Cut(cut))
     }
@@ -109,7 +114,7 @@ impl AppendFile {
         while end > 0 {
             let start = end.saturating_sub(LOOK_BACK);
             let piece = &mut block[..(end - start) as usize];
-            self.file.read_exact_at(piece, start)?;
+            self.file.file().read_exact_at(piece, start)?;
             if let Some(at) = memchr::memrchr(b'\n', piece) {
                 return Ok(start + at as u64 + 1);
             }
@@ -118,38 +123,57 @@ impl AppendFile {
         Ok(0)
     }
 
-    /// Appends whole lines. Where that fails, the file is cut back to the last whole line.
+    /// Appends whole lines. Where that fails the file is cut back to the last whole line, and nothing more can
+    /// be appended.
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
-        let written = (&*self.file).write_all(lines);
-        match written {
+        if self.refused {
+            return Err(io::Error::other("an earlier write was refused"));
+        }
+        match self.file.append(lines) {
             Ok(()) => {
                 self.length += lines.len() as u64;
                 Ok(())
             }
             Err(error) => {
-                // If this fails too, the next opening repairs the end.
-                if let Err(cut) = self.file.set_len(self.length) {
-                    tracing::error!(file = %self.path.display(), error = %cut, "could not cut back to the last whole line");
-                }
+                self.cut_back(self.length);
                 Err(error)
             }
         }
     }
 
-    /// Makes everything that was appended durable.
+    /// Takes back what was appended after this length, and ends the appending.
+    pub(crate) fn cut_back(&mut self, length: u64) {
+        self.refused = true;
+        self.length = length;
+        // If this fails too, the next opening repairs the end, and takes whole lines as they are.
+        if let Err(error) = self.file.set_length(length) {
+            tracing::error!(file = %self.path().display(), %error, "could not cut back to the last whole line");
+        }
+    }
+
+    /// Makes everything that was appended durable; to be called no more once it failed.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync()
+    }
+
+    /// Whether a write was refused, so that nothing more can be appended.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// A second handle, to read or sync while the first one writes.
-    pub(crate) fn handle(&self) -> Arc<File> {
+    pub(crate) fn handle(&self) -> Arc<DiskFile> {
         Arc::clone(&self.file)
     }
 }
@@ -198,22 +222,24 @@ pub(crate) fn each_line(
     }
 }
 
-/// Replaces a file as a whole: whoever reads it sees the old one or the new one, also after a crash.
-pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    replace_with(path, |file| {
+/// Replaces a file as a whole: whoever reads it sees the old one or the new one, also after a crash. After a
+/// power loss it is the new one once the folder was synced.
+pub(crate) fn replace(disk: &Disk, path: &Path, contents: &[u8]) -> Result<(), Error> {
+    replace_with(disk, path, |file| {
         file.write_all(contents)
             .map_err(Error::io("could not write", path))
     })
 }
 
 /// Writes a file, as a whole or not at all, with what `rewrite` makes of each line of another (or of the same),
-/// of which it gets number and text.
+/// of which it gets number and text; durable as [`replace`] says.
 pub(crate) fn rewrite_lines(
+    disk: &Disk,
     from: &Path,
     to: &Path,
     mut rewrite: impl FnMut(u64, &str, &mut Vec<u8>) -> Result<(), String>,
 ) -> Result<(), Error> {
-    replace_with(to, |file| {
+    replace_with(disk, to, |file| {
         let mut line_out = Vec::new();
         let mut refused = None;
         let read = each_line(from, |number, _, line| {
@@ -234,38 +260,41 @@ pub(crate) fn rewrite_lines(
 }
 
 fn replace_with(
+    disk: &Disk,
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+    fill: impl FnOnce(&mut BufWriter<DiskFile>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.new"));
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(Error::io("could not write", &beside))?;
-    let mut file = BufWriter::with_capacity(256 * 1024, file);
-    fill(&mut file)?;
-    let end = || {
-        file.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_data()?;
-        std::fs::rename(&beside, path)?;
-        sync_folder(path.parent().unwrap_or(Path::new(".")))
-    };
-    end().map_err(Error::io("could not write", path))
+    let replaced = write_whole(disk, &beside, path, fill).and_then(|()| {
+        disk.rename(&beside, path)
+            .map_err(Error::io("could not write", path))
+    });
+    // Half of a new file is of no use to anybody, and where the disk is full it is in the way.
+    if replaced.is_err()
+        && let Err(error) = disk.remove(&beside)
+    {
+        tracing::debug!(%error, file = %beside.display(), "left behind");
+    }
+    replaced
 }
 
-/// Makes creations and renames in a folder durable.
-pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
-    File::open(if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    })?
-    .sync_all()
+fn write_whole(
+    disk: &Disk,
+    beside: &Path,
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<DiskFile>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let file = disk
+        .open(beside, Opening::Replace)
+        .map_err(Error::io("could not write", beside))?;
+    let mut file = BufWriter::with_capacity(256 * 1024, file);
+    let flushed =
+        fill(&mut file).and_then(|()| file.flush().map_err(Error::io("could not write", path)));
+    // Taken apart, because a writer that is dropped would try what was refused once more.
+    let (file, _) = file.into_parts();
+    flushed?;
+    file.sync().map_err(Error::io("could not write", path))
 }
 
 #[cfg(test)]
@@ -276,7 +305,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.jsonl");
         std::fs::write(&path, contents).unwrap();
-        let (mut file, repair) = AppendFile::open(path.clone()).unwrap();
+        let (mut file, repair) = AppendFile::open(&Disk::default(), path.clone()).unwrap();
         file.append(b"{\"new\":1}\n").unwrap();
         (repair, std::fs::read(&path).unwrap())
     }
@@ -336,7 +365,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("result.jsonl");
         std::os::unix::fs::symlink("/dev/null", &path).unwrap();
-        let error = AppendFile::open(path).unwrap_err();
+        let error = AppendFile::open(&Disk::default(), path).unwrap_err();
         assert!(
             error.to_string().contains("is not a regular file"),
             "{error}"
@@ -347,8 +376,8 @@ mod tests {
     fn replacing_leaves_the_old_file_or_the_new_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");
-        replace(&path, b"one").unwrap();
-        replace(&path, b"two").unwrap();
+        replace(&Disk::default(), &path, b"one").unwrap();
+        replace(&Disk::default(), &path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -37,12 +37,19 @@ struct FailureHead {
 impl Before {
     /// Reads the files of a run folder. Their ends must have been repaired before.
     pub(crate) fn load(dir: &Path) -> Result<Before, Error> {
+        Before::with(dir, false)
+    }
+
+    /// The same, with every answer among the unjudged.
+    pub(crate) fn load_all(dir: &Path) -> Result<Before, Error> {
+        Before::with(dir, true)
+    }
+
+    fn with(dir: &Path, all_answers: bool) -> Result<Before, Error> {
         let result = dir.join("result.jsonl");
         let mut ids = Vec::new();
         each_line(&result, |_, _, line| {
-            let head: ResultHead =
-                serde_json::from_str(line).map_err(|error| no_line("a dataset", &error))?;
-            ids.push(head.id);
+            ids.push(finished_id(line)?);
             Ok(())
         })?;
         let (finished, doubled) = Finished::new(ids);
@@ -52,9 +59,8 @@ impl Before {
 
         let mut failed = HashMap::new();
         each_line(&dir.join("failures.jsonl"), |_, _, line| {
-            let head: FailureHead =
-                serde_json::from_str(line).map_err(|error| no_line("failures", &error))?;
-            failed.insert(head.id, head.answers);
+            let (id, answers) = failed_id(line)?;
+            failed.insert(id, answers);
             Ok(())
         })?;
         failed.retain(|id, _| !finished.contains(*id));
@@ -65,9 +71,10 @@ impl Before {
         // another row's answer would count as judged.
         let mut next_seq = judged.iter().max().map_or(1, |seq| seq + 1);
         each_line(&dir.join("journal.jsonl"), |_, offset, line| {
-            let head = journal::head(line)?;
+            let head = answered_row(line)?;
             next_seq = next_seq.max(head.seq + 1);
-            if !judged.contains(&head.seq) && !finished.contains(head.row) {
+            let rests = judged.contains(&head.seq) || finished.contains(head.row);
+            if all_answers || !rests {
                 unjudged.push((head.row, offset));
             }
             Ok(())
@@ -91,24 +98,48 @@ impl Before {
     }
 }
 
+/// The row that a line of the dataset makes finished, or why it is no such line.
+pub(crate) fn finished_id(line: &str) -> Result<RowId, String> {
+    let head: ResultHead =
+        serde_json::from_str(line).map_err(|error| no_line("a dataset", &error))?;
+    Ok(head.id)
+}
+
+/// The row that a line of failures is about and the answers that were judged for it, or why it is no such line.
+pub(crate) fn failed_id(line: &str) -> Result<(RowId, Vec<u64>), String> {
+    let head: FailureHead =
+        serde_json::from_str(line).map_err(|error| no_line("failures", &error))?;
+    Ok((head.id, head.answers))
+}
+
+/// What a line of the journal answers, or why it is no such line.
+pub(crate) fn answered_row(line: &str) -> Result<journal::Head<'_>, String> {
+    journal::head(line).map_err(|what| {
+        format!(
+            "{what}; a run with `--repair` moves the line aside and goes on without that answer"
+        )
+    })
+}
+
 /// serde counts from the line; the place in the file is said beside it.
 fn no_line(of: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let why = text.split(" at line ").next().unwrap_or(&text);
     format!(
-        "is no line of {of} ({why}, column {}); take the line out, and its row is made again from the journal",
+        "is no line of {of} ({why}, column {}); a run with `--repair` moves the line aside and makes its row again \
+         from the journal",
         error.column()
     )
 }
 
-fn doubled_row(path: &Path, id: RowId) -> Error {
+pub(crate) fn doubled_row(path: &Path, id: RowId) -> Error {
     let mut seen = 0_u32;
     let found = each_line(path, |_, _, line| {
         let head: ResultHead = serde_json::from_str(line).map_err(|error| error.to_string())?;
         seen += u32::from(head.id == id);
         if seen == 2 {
             Err(format!(
-                "the row {id} stands here for the second time; take one of the two lines out"
+                "the row {id} stands here for the second time; a run with `--repair` moves the second line aside"
             ))
         } else {
             Ok(())

@@ -40,6 +40,24 @@ pub enum ErrorKind {
         /// Where its rows stood at its last checkpoint.
         counts: Counts,
     },
+    /// A folder that is no run folder: it has no `run.json`.
+    NoRun {
+        /// The folder.
+        dir: PathBuf,
+        /// Whether it is there at all.
+        exists: bool,
+        /// Run folders in it, the newest start first, three at most.
+        runs: Vec<PathBuf>,
+    },
+    /// No failed row of the run folder has one of these classes.
+    NoSuchClass {
+        /// The run folder.
+        dir: PathBuf,
+        /// The classes that were named and that no failed row has.
+        classes: Vec<String>,
+        /// The classes that failed rows have, with how many have each, most first.
+        there: Vec<(String, u64)>,
+    },
     /// Another process works on the run folder.
     Locked {
         /// The run folder.
@@ -58,7 +76,7 @@ pub enum ErrorKind {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// 1-based number of the line.
+        /// 1-based number of the line; 0 where no single line is meant.
         line: u64,
         /// What is wrong with it.
         what: String,
@@ -218,6 +236,36 @@ impl fmt::Display for Error {
                 counts.ok + counts.skipped,
                 counts.rows
             ),
+            ErrorKind::NoRun { dir, exists, .. } => {
+                let what = if *exists {
+                    "is no run folder: it has no run.json"
+                } else {
+                    "is not there"
+                };
+                write!(f, "{} {what}", dir.display())
+            }
+            ErrorKind::NoSuchClass {
+                dir,
+                classes,
+                there,
+            } => {
+                let classes: Vec<String> =
+                    classes.iter().map(|class| format!("`{class}`")).collect();
+                let dir = dir.display();
+                write!(
+                    f,
+                    "no failed row in {dir} is of class {}",
+                    classes.join(" or ")
+                )?;
+                if there.is_empty() {
+                    return f.write_str("; no row is failed there");
+                }
+                let there: Vec<String> = there
+                    .iter()
+                    .map(|(class, count)| format!("{count} x {class}"))
+                    .collect();
+                write!(f, "; there are {}", there.join(", "))
+            }
             ErrorKind::Locked { dir, holder } => {
                 write!(f, "another process works on {} ({holder})", dir.display())
             }
@@ -226,6 +274,12 @@ impl fmt::Display for Error {
                 "the input has none of the {finished} rows that are finished in {}",
                 dir.display()
             ),
+            // What concerns a file as a whole has no line.
+            ErrorKind::Damaged {
+                path,
+                line: 0,
+                what,
+            } => write!(f, "{}: {what}", path.display()),
             ErrorKind::Damaged { path, line, what } => {
                 write!(f, "{}:{line}: {what}", path.display())
             }

@@ -6,12 +6,17 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::append::{each_line, rewrite_lines};
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::row::RowId;
 
 /// Keeps the last line of every row that is still failed; replaces the file as a whole, or not at all
-/// where nothing would change.
-pub(crate) fn settle(dir: &Path, is_finished: impl Fn(RowId) -> bool) -> Result<(), Error> {
+/// where nothing would change. The folder is not synced: the old file says the same with more lines.
+pub(crate) fn settle(
+    disk: &Disk,
+    dir: &Path,
+    is_finished: impl Fn(RowId) -> bool,
+) -> Result<(), Error> {
     #[derive(Deserialize)]
     struct Head {
         id: RowId,
@@ -31,7 +36,7 @@ pub(crate) fn settle(dir: &Path, is_finished: impl Fn(RowId) -> bool) -> Result<
     if last.len() as u64 == lines {
         return Ok(());
     }
-    rewrite_lines(&path, &path, |number, line, out| {
+    rewrite_lines(disk, &path, &path, |number, line, out| {
         let head: Head = serde_json::from_str(line).map_err(|error| error.to_string())?;
         if last.get(&head.id) == Some(&number) {
             out.extend_from_slice(line.as_bytes());
@@ -51,7 +56,7 @@ mod tests {
         let path = dir.path().join("failures.jsonl");
         let id = |byte| RowId([byte; 16]);
         let line = |byte, word: &str| format!("{{\"id\":\"{}\",\"word\":\"{word}\"}}\n", id(byte));
-        settle(dir.path(), |_| false).unwrap();
+        settle(&Disk::default(), dir.path(), |_| false).unwrap();
         assert!(!path.exists(), "nothing is made where nothing was");
         std::fs::write(
             &path,
@@ -64,7 +69,7 @@ mod tests {
             .concat(),
         )
         .unwrap();
-        settle(dir.path(), |row| row == id(2)).unwrap();
+        settle(&Disk::default(), dir.path(), |row| row == id(2)).unwrap();
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             [line(3, "only"), line(1, "last")].concat()

@@ -1,20 +1,20 @@
 //! A run folder: made, opened by one process alone, moved aside, taken back.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::append::sync_folder;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
 use crate::place::{Target, has_answers, is_run};
+use crate::swap;
 
 /// A run folder that this process alone works on, for as long as the value lives.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
+    disk: Disk,
     dir: PathBuf,
     /// Whether this command made it.
     pub(crate) made: bool,
@@ -25,45 +25,59 @@ pub(crate) struct RunFolder {
 
 impl RunFolder {
     /// Opens the folder of a target, which is made where it is not there.
-    pub(crate) fn open(target: &Target) -> Result<RunFolder, Error> {
+    pub(crate) fn open(disk: &Disk, target: &Target) -> Result<RunFolder, Error> {
         match target {
-            Target::Folder(dir) | Target::ForkOf { dir, .. } => RunFolder::at(dir.clone()),
-            Target::Stamped(experiment) => RunFolder::stamped(experiment),
-            Target::Fresh(dir) if is_run(dir) || has_answers(dir) => RunFolder::instead_of(dir),
-            Target::Fresh(dir) => RunFolder::at(dir.clone()),
+            Target::Folder(dir) | Target::ForkOf { dir, .. } => RunFolder::at(disk, dir),
+            Target::Stamped(experiment) => RunFolder::stamped(disk, experiment),
+            Target::Fresh(dir) if is_run(dir) || has_answers(dir) => {
+                RunFolder::instead_of(disk, dir)
+            }
+            Target::Fresh(dir) => RunFolder::at(disk, dir),
         }
     }
 
-    fn at(dir: PathBuf) -> Result<RunFolder, Error> {
+    fn at(disk: &Disk, dir: &Path) -> Result<RunFolder, Error> {
         let made = !dir.exists();
         loop {
-            make_folders(&dir)?;
-            match RunFolder::locked(dir.clone(), made) {
+            make_folders(disk, dir)?;
+            match RunFolder::locked(disk, dir.to_owned(), made) {
                 // Another process has taken it back or moved it aside in between.
-                Err(_) if !dir.exists() => {}
+                Err(error) if !error.is_io() && !dir.exists() => {}
                 locked => return locked,
             }
         }
     }
 
-    fn locked(dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
+    fn locked(disk: &Disk, dir: PathBuf, made: bool) -> Result<RunFolder, Error> {
         refuse_irregular_files(&dir)?;
-        let lock = Arc::new(Lock::take(&dir)?);
-        Ok(RunFolder {
-            dir,
-            made,
-            lock,
-            replaces: None,
-        })
+        match Lock::take(disk, &dir) {
+            Ok(lock) => {
+                swap::complete(disk, &dir)?;
+                Ok(RunFolder {
+                    disk: disk.clone(),
+                    dir,
+                    made,
+                    lock: Arc::new(lock),
+                    replaces: None,
+                })
+            }
+            Err(error) => {
+                // Where another process has it already, it is that one's folder.
+                if made && error.is_io() {
+                    take_back(disk, &dir);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// A folder beside an old run. The old one keeps its place until the rows are known to be right: whoever
     /// mistypes a file name must not find an empty run afterwards.
-    fn instead_of(old: &Path) -> Result<RunFolder, Error> {
+    fn instead_of(disk: &Disk, old: &Path) -> Result<RunFolder, Error> {
         refuse_irregular_files(old)?;
-        let lock = Lock::take(old)?;
+        let lock = Lock::take(disk, old)?;
         let name = old.file_name().unwrap_or_default().to_string_lossy();
-        let mut folder = RunFolder::first_free(&old.with_file_name(format!(".{name}.new")))?;
+        let mut folder = RunFolder::first_free(disk, &old.with_file_name(format!(".{name}.new")))?;
         folder.replaces = Some((old.to_owned(), lock));
         Ok(folder)
     }
@@ -71,12 +85,14 @@ impl RunFolder {
     /// Moves the old run aside, where there is one, and takes its place. Returns the folder's path.
     pub(crate) fn take_place(&mut self) -> Result<PathBuf, Error> {
         if let Some((place, old)) = self.replaces.take() {
-            move_aside(&place)?;
+            move_aside(&self.disk, &place)?;
             drop(old);
             self.move_to(&place)?;
-            let parent = place.parent().unwrap_or(Path::new("."));
-            sync_folder(parent).map_err(Error::io("could not write", parent))?;
             self.dir = place;
+            let parent = self.dir.parent().unwrap_or(Path::new("."));
+            self.disk
+                .sync_folder(parent)
+                .map_err(Error::io("could not write", parent))?;
         }
         Ok(self.dir.clone())
     }
@@ -85,13 +101,14 @@ impl RunFolder {
     /// if not, it finds this run there instead.
     fn move_to(&self, place: &Path) -> Result<(), Error> {
         let mut tries = 0;
-        while let Err(error) = std::fs::rename(&self.dir, place) {
+        while let Err(error) = self.disk.rename(&self.dir, place) {
             tries += 1;
             if error.kind() != io::ErrorKind::DirectoryNotEmpty || tries > 3 {
                 return Err(Error::io("could not make", place)(error));
             }
-            let lock = Arc::new(Lock::take(place)?);
+            let lock = Arc::new(Lock::take(&self.disk, place)?);
             let other = RunFolder {
+                disk: self.disk.clone(),
                 dir: place.to_owned(),
                 made: true,
                 lock,
@@ -109,18 +126,23 @@ impl RunFolder {
         Arc::clone(&self.lock)
     }
 
-    fn stamped(experiment: &Path) -> Result<RunFolder, Error> {
-        make_folders(experiment)?;
-        let folder = RunFolder::first_free(&experiment.join(stamp(jiff::Zoned::now())))?;
-        sync_folder(experiment).map_err(Error::io("could not write", experiment))?;
-        Ok(folder)
+    fn stamped(disk: &Disk, experiment: &Path) -> Result<RunFolder, Error> {
+        make_folders(disk, experiment)?;
+        let folder = RunFolder::first_free(disk, &experiment.join(stamp(jiff::Zoned::now())))?;
+        match disk.sync_folder(experiment) {
+            Ok(()) => Ok(folder),
+            Err(error) => {
+                folder.discard_if_made();
+                Err(Error::io("could not write", experiment)(error))
+            }
+        }
     }
 
     /// Makes a folder under the first of the numbered names that nobody has.
-    fn first_free(path: &Path) -> Result<RunFolder, Error> {
+    fn first_free(disk: &Disk, path: &Path) -> Result<RunFolder, Error> {
         for dir in numbered(path) {
-            match DirBuilder::new().mode(0o700).create(&dir) {
-                Ok(()) => return RunFolder::locked(dir, true),
+            match disk.make_folder(&dir) {
+                Ok(()) => return RunFolder::locked(disk, dir, true),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io("could not make", &dir)(error)),
             }
@@ -135,26 +157,34 @@ impl RunFolder {
 
     /// Takes back what opening made, where nothing came of it.
     pub(crate) fn discard_if_made(self) {
-        if !self.made {
-            return;
+        if self.made {
+            take_back(&self.disk, &self.dir);
         }
-        let empty = |name: &&str| {
-            std::fs::metadata(self.dir.join(name)).is_ok_and(|facts| facts.len() == 0)
-        };
-        let ours = ["journal.jsonl", "result.jsonl", "failures.jsonl"]
-            .into_iter()
-            .filter(empty);
-        for name in ours.chain(["run.lock", ".input.jsonl", ".input.jsonl.new"]) {
-            if let Err(error) = std::fs::remove_file(self.dir.join(name))
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::debug!(%error, name, "left behind");
-            }
+    }
+}
+
+/// Removes what a command that came to nothing left in a folder of its own. One that holds anything else stays.
+fn take_back(disk: &Disk, dir: &Path) {
+    let empty = |name: &&str| std::fs::metadata(dir.join(name)).is_ok_and(|facts| facts.len() == 0);
+    let ours = ["journal.jsonl", "result.jsonl", "failures.jsonl"]
+        .into_iter()
+        .filter(empty);
+    let others = [
+        "run.lock",
+        ".input.jsonl",
+        ".input.jsonl.new",
+        ".run.json.new",
+        ".journal.jsonl.new",
+    ];
+    for name in ours.chain(others) {
+        if let Err(error) = disk.remove(&dir.join(name))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, name, "left behind");
         }
-        // A folder that holds anything else stays.
-        if let Err(error) = std::fs::remove_dir(&self.dir) {
-            tracing::debug!(%error, dir = %self.dir.display(), "left behind");
-        }
+    }
+    if let Err(error) = disk.remove_folder(dir) {
+        tracing::debug!(%error, dir = %dir.display(), "left behind");
     }
 }
 
@@ -180,7 +210,7 @@ fn refuse_irregular_files(dir: &Path) -> Result<(), Error> {
 }
 
 /// `<dir>-<its start>`, so that nothing is ever deleted.
-fn move_aside(dir: &Path) -> Result<(), Error> {
+fn move_aside(disk: &Disk, dir: &Path) -> Result<(), Error> {
     let start =
         Manifest::read(dir)?.and_then(|manifest| manifest.started.parse::<jiff::Timestamp>().ok());
     let start = stamp(
@@ -192,21 +222,24 @@ fn move_aside(dir: &Path) -> Result<(), Error> {
     name.push(format!("-{start}"));
     for aside in numbered(&dir.with_file_name(name)) {
         if !aside.exists() {
-            std::fs::rename(dir, &aside).map_err(Error::io("could not move aside", dir))?;
+            disk.rename(dir, &aside)
+                .map_err(Error::io("could not move aside", dir))?;
             let parent = dir.parent().unwrap_or(Path::new("."));
-            return sync_folder(parent).map_err(Error::io("could not write", parent));
+            return disk
+                .sync_folder(parent)
+                .map_err(Error::io("could not write", parent));
         }
     }
     unreachable!("names with a number do not end")
 }
 
 /// Local time, as people look for it.
-fn stamp(at: jiff::Zoned) -> String {
+pub(crate) fn stamp(at: jiff::Zoned) -> String {
     at.strftime("%Y%m%d-%H%M%S").to_string()
 }
 
 /// The path, then with `-2`, `-3` and so on.
-fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     let base = path.to_owned();
     std::iter::once(base.clone()).chain((2..).map(move |n: u64| {
         let mut name = base.file_name().unwrap_or_default().to_os_string();
@@ -215,18 +248,39 @@ fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     }))
 }
 
-/// Run folders hold what people asked and what they paid for: nobody else reads them.
-fn make_folders(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
+/// Makes a folder and those above it that are not there, and each durable in the one above it. Run folders hold
+/// what people asked and what they paid for: nobody else reads them.
+fn make_folders(disk: &Disk, dir: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|level| !level.as_os_str().is_empty() && !level.is_dir())
+        .collect();
+    // An empty folder may be ours: made by a command that was killed before it was durable.
+    if let Some(deepest) = dir.ancestors().nth(missing.len())
+        && std::fs::read_dir(deepest).is_ok_and(|mut entries| entries.next().is_none())
+        && let Some(parent) = deepest.parent()
+    {
+        match disk.sync_folder(parent) {
+            // Where nothing can be read we have made nothing.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(Error::io("could not write", parent)(error));
+            }
+            _ => {}
+        }
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(Error::io("could not make", dir))?;
-    if let Some(parent) = dir.parent() {
-        sync_folder(parent).map_err(Error::io("could not write", parent))?;
+    // What stands in the place of a folder is told by the one below it, that cannot be made.
+    let in_the_way = |level: &&Path| *level != dir && level.exists();
+    for level in missing.into_iter().rev().filter(|level| !in_the_way(level)) {
+        match disk.make_folder(level) {
+            // Two commands may begin at the same moment.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
+            made => made.map_err(Error::io("could not make", dir))?,
+        }
+        let parent = level.parent().unwrap_or(Path::new("."));
+        if let Err(error) = disk.sync_folder(parent) {
+            take_back(disk, level);
+            return Err(Error::io("could not write", parent)(error));
+        }
     }
     Ok(())
 }
@@ -247,12 +301,12 @@ mod tests {
     }
 
     fn open(place: &Place, start: &Start) -> Result<RunFolder, Error> {
-        RunFolder::open(&place.target(start)?)
+        RunFolder::open(&Disk::default(), &place.target(start)?)
     }
 
     fn fill(folder: &RunFolder) -> Manifest {
         let manifest = Manifest::new(Map::new(), std::collections::BTreeMap::new());
-        manifest.write(folder.dir()).unwrap();
+        manifest.write(&Disk::default(), folder.dir()).unwrap();
         std::fs::write(folder.dir().join("journal.jsonl"), "{}\n").unwrap();
         manifest
     }
@@ -348,14 +402,29 @@ mod tests {
         let folder = open(&place, &Start::default()).unwrap();
         fill(&folder);
         assert!(
-            place.unfinished(&Map::new()).unwrap().is_none(),
+            place
+                .unfinished(&Disk::default(), &Map::new())
+                .unwrap()
+                .is_none(),
             "it is at work"
         );
         let path = folder.dir().to_owned();
         drop(folder);
-        assert_eq!(place.unfinished(&Map::new()).unwrap().unwrap().0, path);
+        assert_eq!(
+            place
+                .unfinished(&Disk::default(), &Map::new())
+                .unwrap()
+                .unwrap()
+                .0,
+            path
+        );
         let other = Map::from_iter([("model".to_owned(), Value::from("x"))]);
-        assert!(place.unfinished(&other).unwrap().is_none());
+        assert!(
+            place
+                .unfinished(&Disk::default(), &other)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
@@ -370,17 +439,18 @@ mod tests {
         let experiment = place.output_dir.join("demo");
         let mut fresh = open(&place, &start).unwrap();
         let (old, _lock) = fresh.replaces.take().unwrap();
-        move_aside(&old).unwrap();
+        move_aside(&Disk::default(), &old).unwrap();
         drop(open(&place, &Start::default()).unwrap());
         fresh.move_to(&experiment).unwrap();
         assert!(!fresh.dir().exists());
 
-        let holding = Lock::take(&experiment);
+        let holding = Lock::take(&Disk::default(), &experiment);
         assert!(matches!(
             holding.unwrap_err().kind(),
             ErrorKind::Locked { .. }
         ));
-        let mut late = RunFolder::first_free(&place.output_dir.join(".late")).unwrap();
+        let mut late =
+            RunFolder::first_free(&Disk::default(), &place.output_dir.join(".late")).unwrap();
         let error = late.move_to(&experiment).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Locked { .. }), "{error}");
         late.made = true;

@@ -1,20 +1,29 @@
 //! A run that begins with the answers of another.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use crate::append::rewrite_lines;
+use crate::append::{each_line, rewrite_lines};
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::journal;
 use crate::lock::Lock;
 
 /// Copies the journal of one run into another folder: the lines with one of these keys, or all. It is
 /// there as a whole or not at all, and the source is only read.
-pub(crate) fn copy(from: &Path, to: &Path, keys: Option<&HashSet<String>>) -> Result<(), Error> {
+pub(crate) fn copy(
+    disk: &Disk,
+    from: &Path,
+    to: &Path,
+    keys: Option<&HashSet<String>>,
+) -> Result<(), Error> {
     // Nobody may write to it meanwhile.
-    let _lock = Lock::take(from)?;
+    let _lock = Lock::take(disk, from)?;
     let mut seq = 0;
     rewrite_lines(
+        disk,
         &from.join("journal.jsonl"),
         &to.join("journal.jsonl"),
         |_, line, out| {
@@ -25,5 +34,33 @@ pub(crate) fn copy(from: &Path, to: &Path, keys: Option<&HashSet<String>>) -> Re
             }
             Ok(())
         },
-    )
+    )?;
+    // Before the manifest is written: a folder with a manifest but no answers would pass for a whole fork.
+    disk.sync_folder(to)
+        .map_err(Error::io("could not write", to))
+}
+
+/// Whether a folder holds nothing but answers of this run: a copy that was made, and then not its manifest.
+pub(crate) fn is_bare_copy(from: &Path, to: &Path) -> Result<bool, Error> {
+    if std::fs::metadata(to.join("result.jsonl")).is_ok_and(|facts| facts.len() > 0) {
+        return Ok(false);
+    }
+    let copy = to.join("journal.jsonl");
+    let unread = || Error::io("could not read", &copy);
+    let mut lines = BufReader::new(File::open(&copy).map_err(unread())?).lines();
+    let mut next = lines.next().transpose().map_err(unread())?;
+    // A copy has the lines of its source in their order, each but for its number.
+    each_line(&from.join("journal.jsonl"), |_, _, line| {
+        if next
+            .as_deref()
+            .is_some_and(|copied| journal::same_but_number(copied, line))
+        {
+            next = lines
+                .next()
+                .transpose()
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })?;
+    Ok(next.is_none())
 }

@@ -136,11 +136,19 @@ pub(crate) fn head(line: &str) -> Result<Head<'_>, String> {
 
 /// The same line under another number.
 pub(crate) fn push_renumbered(out: &mut Vec<u8>, seq: u64, line: &str) {
-    // What follows the head's first two members is the tail as it was written.
-    let tail = line.find("\"row\":").unwrap_or(line.len());
     out.extend_from_slice(format!("{{\"v\":{VERSION},\"seq\":{seq},").as_bytes());
-    out.extend_from_slice(&line.as_bytes()[tail..]);
+    out.extend_from_slice(tail_of(line).as_bytes());
     out.push(b'\n');
+}
+
+/// What follows the first two members of a line: the tail as it was written.
+fn tail_of(line: &str) -> &str {
+    &line[line.find("\"row\":").unwrap_or(line.len())..]
+}
+
+/// Whether two lines are the same but for their numbers.
+pub(crate) fn same_but_number(one: &str, other: &str) -> bool {
+    tail_of(one) == tail_of(other)
 }
 
 #[derive(Deserialize)]
@@ -165,8 +173,8 @@ pub(crate) struct Entry {
     pub(crate) answer: JournaledAnswer,
 }
 
-/// Reads the line that starts at `offset`.
-pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Entry> {
+/// The line that starts at `offset`, without its newline.
+pub(crate) fn line_at(file: &File, offset: u64) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut block = vec![0; 16 * 1024];
     loop {
@@ -174,15 +182,25 @@ pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Entry> {
         let end = memchr::memchr(b'\n', &block[..read]);
         line.extend_from_slice(&block[..end.unwrap_or(read)]);
         if end.is_some() || read == 0 {
-            break;
+            return Ok(line);
         }
     }
-    let whole: Whole<'_> = serde_json::from_slice(&line)?;
-    let body = whole.body.get();
-    let body = match serde_json::from_str::<String>(body) {
+}
+
+/// The bytes of a body as the provider sent them: JSON, or the text that stands in a string.
+pub(crate) fn body_bytes(body: &RawValue) -> Vec<u8> {
+    let body = body.get();
+    match serde_json::from_str::<String>(body) {
         Ok(text) => text.into_bytes(),
         Err(_) => body.as_bytes().to_owned(),
-    };
+    }
+}
+
+/// Reads the answer whose line starts at `offset`.
+pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Entry> {
+    let line = line_at(file, offset)?;
+    let whole: Whole<'_> = serde_json::from_slice(&line)?;
+    let body = body_bytes(whole.body);
     Ok(Entry {
         key: whole.key.into_owned(),
         step: whole.step.into_owned(),
@@ -240,6 +258,25 @@ mod tests {
             assert_eq!(entry.step, "ask");
             assert_eq!(read_at(&file, 0).unwrap().answer.body.len(), 40_000);
         }
+    }
+
+    #[test]
+    fn the_time_of_an_answer_is_cut_and_not_rounded_so_that_its_second_stays() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_999_900);
+        let answer = PaidAnswer {
+            key: "k",
+            attempt: 1,
+            status: 200,
+            at,
+            latency: Duration::ZERO,
+            body: b"{}",
+        };
+        let mut file = tempfile::tempfile().unwrap();
+        let mut line = Vec::new();
+        push_numbered(&mut line, 1, &tail(RowId([1; 16]), "ask", &answer));
+        io::Write::write_all(&mut file, &line).unwrap();
+        let back = read_at(&file, 0).unwrap().answer.at;
+        assert_eq!(crate::record::timestamp(back), crate::record::timestamp(at));
     }
 
     #[test]

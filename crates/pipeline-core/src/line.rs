@@ -30,9 +30,11 @@ pub(crate) enum Body<'a> {
 
 impl<'a> Body<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Body<'a> {
-        match serde_json::from_slice(bytes) {
-            Ok(json) => Body::Json(json),
-            Err(_) => Body::Text(String::from_utf8_lossy(bytes).into_owned()),
+        match serde_json::from_slice::<&RawValue>(bytes) {
+            // A string in the journal is always a body that is no JSON: one that is a string itself is
+            // quoted once more, or nobody could tell the two apart.
+            Ok(json) if !json.get().starts_with('"') => Body::Json(json),
+            _ => Body::Text(String::from_utf8_lossy(bytes).into_owned()),
         }
     }
 }
@@ -141,10 +143,14 @@ mod tests {
         for odd in ["\u{2028}", "\u{85}", "\u{7f}", "\u{2029}\u{9b}"] {
             for before in 0..3 * BLOCK {
                 for behind in [0, 1, BLOCK, 2 * BLOCK + 1] {
-                    let text = ["é".repeat(before % 2), "a".repeat(before), odd.to_owned()].concat()
+                    let text = ["é".repeat(before % 2), "a".repeat(before), odd.to_owned()]
+                        .concat()
                         + &"b".repeat(behind);
                     let written = line(&text);
-                    assert!(!written.trim_end().contains(odd), "{before} {odd:?} {behind}");
+                    assert!(
+                        !written.trim_end().contains(odd),
+                        "{before} {odd:?} {behind}"
+                    );
                     assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
                 }
             }
@@ -169,6 +175,7 @@ mod tests {
         );
         assert_eq!(line(&Body::new(b" {\"a\": 1}\n")), "{\"a\": 1}\n");
         assert_eq!(line(&Body::new(b"")), "\"\"\n");
+        assert_eq!(line(&Body::new(b"\"x\"")), "\"\\\"x\\\"\"\n");
     }
 
     #[test]

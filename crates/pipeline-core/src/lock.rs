@@ -1,42 +1,40 @@
 //! One process for a run folder.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::disk::{Disk, DiskFile, Opening};
 use crate::error::{Error, ErrorKind};
 
 /// Looks at the note of another process, which may have the lock and be about to write.
 const LOOKS: u32 = 100;
-/// Between two looks.
+/// Tries at a lock that is held.
+const TRIES: u32 = 3;
+/// Between two looks, or two tries.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// An operating-system lock: a process that dies gives it back.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    file: File,
+    file: DiskFile,
 }
 
 impl Lock {
-    pub(crate) fn take(dir: &Path) -> Result<Lock, Error> {
+    pub(crate) fn take(disk: &Disk, dir: &Path) -> Result<Lock, Error> {
         let path = dir.join("run.lock");
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
+            let file = disk
+                .open(&path, Opening::Keep)
                 .map_err(Error::io("could not open", &path))?;
-            match file.try_lock() {
+            match try_lock(file.file()) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     return Err(ErrorKind::Locked {
                         dir: dir.to_owned(),
-                        holder: holder(&file),
+                        holder: noted(file.file()),
                     }
                     .into());
                 }
@@ -46,7 +44,7 @@ impl Lock {
             }
             // Since it was opened the folder may have been moved aside or taken back: then this is the lock of
             // another folder, or of none.
-            if is_at(&file, &path) {
+            if is_at(file.file(), &path) {
                 let lock = Lock { file };
                 lock.note().map_err(Error::io("could not write", &path))?;
                 return Ok(lock);
@@ -61,24 +59,50 @@ impl Lock {
             std::process::id(),
             crate::manifest::now()
         );
-        let mut file = &self.file;
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(note.as_bytes())
+        self.file.set_length(0)?;
+        self.file.file().rewind()?;
+        self.file.append(note.as_bytes())
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Whoever comes next must not be taken for this process until it has said who it is.
-        if let Err(error) = self.file.set_len(0) {
+        // Whoever comes next must not be taken for this process until it has said who it is. Nothing rests on
+        // it, so it is no change that a run depends on.
+        if let Err(error) = self.file.file().set_len(0) {
             tracing::debug!(%error, "the note in run.lock stays");
         }
     }
 }
 
+/// Who only looks whether the lock is held has it for a moment.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
+/// Who works on the folder; `None` where nobody does. Nothing is written.
+pub(crate) fn holder(dir: &Path) -> Result<Option<String>, Error> {
+    let path = dir.join("run.lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("could not open", &path)(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(noted(&file))),
+        Err(TryLockError::Error(error)) => Err(Error::io("could not look at", &path)(error)),
+    }
+}
+
 /// Who says that it holds the lock.
-fn holder(mut file: &File) -> String {
+fn noted(mut file: &File) -> String {
     for _ in 0..LOOKS {
         let mut note = String::new();
         let read = file.rewind().and_then(|()| file.read_to_string(&mut note));
@@ -107,19 +131,19 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (dir, aside) = (place.path().join("demo"), place.path().join("aside"));
         std::fs::create_dir(&dir).unwrap();
-        let old = Lock::take(&dir).unwrap();
+        let old = Lock::take(&Disk::default(), &dir).unwrap();
         std::fs::rename(&dir, &aside).unwrap();
         std::fs::create_dir(&dir).unwrap();
-        let new = Lock::take(&dir).unwrap();
-        assert!(!is_at(&old.file, &dir.join("run.lock")));
-        assert!(is_at(&new.file, &dir.join("run.lock")));
-        assert!(is_at(&old.file, &aside.join("run.lock")));
+        let new = Lock::take(&Disk::default(), &dir).unwrap();
+        assert!(!is_at(old.file.file(), &dir.join("run.lock")));
+        assert!(is_at(new.file.file(), &dir.join("run.lock")));
+        assert!(is_at(old.file.file(), &aside.join("run.lock")));
     }
 
     #[test]
     fn a_process_that_ends_leaves_no_note_of_itself() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = Lock::take(dir.path()).unwrap();
+        let lock = Lock::take(&Disk::default(), dir.path()).unwrap();
         let note = || std::fs::read_to_string(dir.path().join("run.lock")).unwrap();
         assert!(note().contains(&std::process::id().to_string()));
         drop(lock);

@@ -2,24 +2,30 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::before::Before;
 use crate::check::{Check, Examined, examine};
 use crate::error::{Error, ErrorKind, InputProblems};
 use crate::event::Event;
+use crate::failed::FailedRows;
+use crate::files::Files;
 use crate::fork;
 use crate::identity::Finished;
+use crate::lock::Lock;
 use crate::manifest::{InputFacts, Manifest};
-use crate::place::Target;
+use crate::place::{Target, is_run};
 use crate::plan::Plan;
+use crate::repair;
 use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
 use crate::source::{Kind, Lasting, RowStream, Source, spool_stdin};
-use crate::writer::Files;
 
 /// A look at rows and folder.
 pub(crate) struct Look<'a> {
     pub(crate) job: &'a Job,
+    /// Held by whatever still writes into the folder, also where the run itself was dropped.
+    pub(crate) lock: Arc<Lock>,
     /// Whether an earlier command met equal rows.
     pub(crate) equal_rows: bool,
 }
@@ -31,27 +37,30 @@ impl Look<'_> {
         source: Source,
         mut check: Box<dyn Check>,
     ) -> Result<Looked, Error> {
-        let Job { dir, target, .. } = self.job;
+        let Job {
+            disk, dir, target, ..
+        } = self.job;
         let max_row_bytes = self.job.options.max_row_bytes;
         let Source { name, kind } = source;
         let source = match kind {
             Kind::Lasting(lasting) => lasting,
             Kind::Stdin => {
                 // Who types may never end; an interrupt must not wait for it.
-                let dir = dir.clone();
+                let (disk, dir) = (disk.clone(), dir.clone());
                 tokio::select! {
-                    source = blocking(move || spool_stdin(name, &dir)) => source?,
+                    source = blocking(move || spool_stdin(&disk, name, &dir)) => source?,
                     () = self.job.stop.token().cancelled() => return Err(ErrorKind::Interrupted.into()),
                 }
             }
             Kind::Stream(rows) => return self.at_stream(name, rows, check).await,
+            Kind::Failed(classes) => return self.at_failed(classes, check).await,
         };
 
         // The checks block: they read files and compute. They must not hold up whoever shares the runtime.
         let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
         let opened = match target {
             Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
-            _ => Some(open(dir).await?),
+            _ => Some(self.open(dir, self.job.options.repair).await?),
         };
         let skip_invalid = self.job.options.skip_invalid;
         let (source, examined, check, opened) = blocking(move || {
@@ -73,7 +82,7 @@ impl Look<'_> {
             (Some(opened), _) => opened,
             (None, Target::ForkOf { source: from, .. }) => {
                 self.fork(from, dir, &source, &examined).await?;
-                open(dir).await?
+                self.open(dir, false).await?
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
@@ -105,10 +114,11 @@ impl Look<'_> {
             warnings.push(format!("{} has no rows", facts.source));
         }
         Ok(Looked {
+            unjudged: before.unjudged.len() as u64,
             before,
             plan,
             rows,
-            facts,
+            facts: Some(facts),
             files,
             warnings,
             equal_rows: !repeated.is_empty(),
@@ -124,19 +134,61 @@ impl Look<'_> {
     ) -> Result<Looked, Error> {
         let Job { dir, target, .. } = self.job;
         if let Target::ForkOf { source: from, .. } = target {
-            copy_journal(from, dir, None).await?;
+            self.copy_journal(from, dir, None).await?;
         }
-        let (files, before) = open(dir).await?;
+        let (files, before) = self.open(dir, self.job.options.repair).await?;
         Ok(Looked {
+            unjudged: before.unjudged.len() as u64,
             before,
             plan: Plan::default(),
             rows: Rows::once(rows, self.job.options.max_row_bytes, check),
-            facts: InputFacts {
+            facts: Some(InputFacts {
                 source: name,
                 ..InputFacts::default()
-            },
+            }),
             files,
             warnings: Vec::new(),
+            equal_rows: false,
+        })
+    }
+
+    /// The failed rows of the folder: they are known, and they are not its input.
+    async fn at_failed(
+        &self,
+        classes: Vec<String>,
+        check: Box<dyn Check>,
+    ) -> Result<Looked, Error> {
+        let Job { dir, target, .. } = self.job;
+        if !matches!(target, Target::Folder(dir) if is_run(dir)) {
+            return Err(Error::usage(
+                "failed rows are those of a run that is there: name the one to go on with",
+            ));
+        }
+        let (files, before) = self.open(dir, self.job.options.repair).await?;
+        let found = FailedRows::find(dir, &classes, &before)?;
+        let mut warnings = Vec::new();
+        if found.without_input > 0 {
+            let rows = found.without_input;
+            let what = "failed rows cannot be asked again: they were too large to be held or no JSON objects";
+            if found.count == 0 {
+                return Err(Error::usage(format!(
+                    "{rows} {what}; mend the input and run it again"
+                )));
+            }
+            warnings.push(format!("{rows} {what}"));
+        }
+        let plan = Plan {
+            rows: Some(found.count),
+            ..Plan::default()
+        };
+        Ok(Looked {
+            unjudged: found.unjudged,
+            before,
+            plan,
+            rows: Rows::failed(found.rows, self.job.options.max_row_bytes, check),
+            facts: None,
+            files,
+            warnings,
             equal_rows: false,
         })
     }
@@ -177,7 +229,7 @@ impl Look<'_> {
                 .all(|change| change.key == "extract" || change.key.starts_with("extract."))
         });
         if only_the_extractor {
-            return copy_journal(from, to, None).await;
+            return self.copy_journal(from, to, None).await;
         }
         let mut keys = HashSet::new();
         let mut rows = Rows::again(source, examined, self.job.options.max_row_bytes, None)?;
@@ -198,7 +250,48 @@ impl Look<'_> {
                 Err(RowsError::Io(error)) => return Err(error),
             }
         }
-        copy_journal(from, to, Some(keys)).await
+        self.copy_journal(from, to, Some(keys)).await
+    }
+
+    /// Opens the files, repairs their ends and reads what they hold; with `repair`, bad lines are moved aside
+    /// first. Where the run is dropped meanwhile, the lock is held until this is over.
+    async fn open(&self, dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
+        let (disk, dir, lock) = (
+            self.job.disk.clone(),
+            dir.to_owned(),
+            Arc::clone(&self.lock),
+        );
+        blocking(move || {
+            let mut files = Files::open(&disk, &dir)?;
+            if repair {
+                let moved = repair::repair(&disk, &dir)?;
+                if !moved.is_empty() {
+                    let ends = std::mem::take(&mut files.repairs);
+                    files = Files::open(&disk, &dir)?;
+                    files.repairs = ends.into_iter().chain(moved).collect();
+                }
+            }
+            let before = Before::load(&dir)?;
+            drop(lock);
+            Ok((files, before))
+        })
+        .await
+    }
+
+    async fn copy_journal(
+        &self,
+        from: &Path,
+        to: &Path,
+        keys: Option<HashSet<String>>,
+    ) -> Result<(), Error> {
+        let (disk, from, to) = (self.job.disk.clone(), from.to_owned(), to.to_owned());
+        let lock = Arc::clone(&self.lock);
+        blocking(move || {
+            let copied = fork::copy(&disk, &from, &to, keys.as_ref());
+            drop(lock);
+            copied
+        })
+        .await
     }
 }
 
@@ -207,27 +300,14 @@ pub(crate) struct Looked {
     pub(crate) before: Before,
     pub(crate) plan: Plan,
     pub(crate) rows: Rows,
-    pub(crate) facts: InputFacts,
+    /// `None` where the rows are those of the folder, and its input stays what it was.
+    pub(crate) facts: Option<InputFacts>,
+    /// Answers that are paid for and will be judged first.
+    pub(crate) unjudged: u64,
     pub(crate) files: Files,
     pub(crate) warnings: Vec<String>,
     /// Whether rows are known to say what others say.
     pub(crate) equal_rows: bool,
-}
-
-/// Opens the files, repairs their ends and reads what they hold.
-async fn open(dir: &Path) -> Result<(Files, Before), Error> {
-    let dir = dir.to_owned();
-    blocking(move || {
-        let files = Files::open(&dir)?;
-        let before = Before::load(&dir)?;
-        Ok((files, before))
-    })
-    .await
-}
-
-async fn copy_journal(from: &Path, to: &Path, keys: Option<HashSet<String>>) -> Result<(), Error> {
-    let (from, to) = (from.to_owned(), to.to_owned());
-    blocking(move || fork::copy(&from, &to, keys.as_ref())).await
 }
 
 async fn blocking<T: Send + 'static>(

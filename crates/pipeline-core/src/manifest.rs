@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::append;
+use crate::disk::Disk;
 use crate::error::{Change, Error, ErrorKind};
 use crate::report::{Counts, Report};
 
@@ -60,6 +61,10 @@ pub struct Manifest {
     pub counts: Counts,
     /// Every command that worked on this run, oldest first.
     pub commands: Vec<Command>,
+    /// New files of lines that wait to be put in their places, with their lengths in bytes: a command that
+    /// made them was killed after it had decided. Who opens the folder next does it first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub put_in_place: BTreeMap<String, u64>,
 }
 
 /// One effective setting.
@@ -102,6 +107,19 @@ pub struct Command {
     /// The settings that differ from those of the command before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
+    /// Whether it worked on rows of the folder (a retry, an extraction) and not through an input: then it says
+    /// nothing of whether the run is finished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_rows: bool,
+}
+
+impl Command {
+    /// From start to end, in whole seconds as it was written down; `None` without an end.
+    pub fn wall(&self) -> Option<std::time::Duration> {
+        let at = |time: &str| time.parse::<jiff::Timestamp>().ok();
+        let (start, end) = (at(&self.started)?, at(self.ended.as_deref()?)?);
+        end.duration_since(start).try_into().ok()
+    }
 }
 
 impl Manifest {
@@ -122,6 +140,7 @@ impl Manifest {
             equal_rows: false,
             counts: Counts::default(),
             commands: Vec::new(),
+            put_in_place: BTreeMap::new(),
         }
     }
 
@@ -166,20 +185,33 @@ impl Manifest {
             .map_err(|error| damaged(error.line(), error.to_string()))
     }
 
-    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+    /// Replaces `run.json`, and makes everything durable that was made or renamed in the folder before.
+    pub(crate) fn write(&self, disk: &Disk, dir: &Path) -> Result<(), Error> {
         let mut text =
             serde_json::to_vec_pretty(self).map_err(|error| Error::usage(error.to_string()))?;
         text.push(b'\n');
-        append::replace(&dir.join("run.json"), &text)
+        append::replace(disk, &dir.join("run.json"), &text)?;
+        disk.sync_folder(dir)
+            .map_err(Error::io("could not write", dir))
     }
 
-    /// Notes that a command begins.
+    /// Notes that a command begins to work through an input.
     pub(crate) fn begin(
         &mut self,
         input: InputFacts,
         settings: BTreeMap<String, Setting>,
         what: Value,
     ) {
+        self.begin_with_rows(settings, what);
+        self.input = input;
+        if let Some(command) = self.commands.last_mut() {
+            command.of_rows = false;
+        }
+    }
+
+    /// Notes that a command begins to work on rows that the folder holds. Input and counts stay those of the
+    /// command that worked through an input.
+    pub(crate) fn begin_with_rows(&mut self, settings: BTreeMap<String, Setting>, what: Value) {
         let mut changes = Vec::new();
         if !self.commands.is_empty() {
             let plain = |settings: &BTreeMap<String, Setting>| {
@@ -197,7 +229,6 @@ impl Manifest {
         }
         self.tool = tool();
         self.ended = None;
-        self.input = input;
         self.settings = settings;
         self.commands.push(Command {
             what,
@@ -207,28 +238,48 @@ impl Manifest {
             counts: Counts::default(),
             stopped: None,
             changed: changes.iter().map(ToString::to_string).collect(),
+            of_rows: true,
         });
+    }
+
+    /// Notes how far the command has come.
+    pub(crate) fn note(&mut self, counts: Counts) {
+        match self.commands.last_mut() {
+            Some(command) if command.of_rows => command.counts = counts,
+            _ => self.counts = counts,
+        }
     }
 
     /// Notes what the command came to.
     pub(crate) fn end(&mut self, report: &Report) {
+        let stopped = report.stopped.as_ref().map(ToString::to_string);
+        match self.commands.last() {
+            Some(command) if command.of_rows => self.counts.shift(report.counts.ok, 0),
+            _ => self.counts = report.counts,
+        }
+        self.end_with(report.counts, stopped);
+    }
+
+    /// Closes the last command.
+    pub(crate) fn end_with(&mut self, counts: Counts, stopped: Option<String>) {
         let ended = now();
-        self.counts = report.counts;
         if let Some(command) = self.commands.last_mut() {
             command.ended = Some(ended.clone());
-            command.counts = report.counts;
-            command.stopped = report.stopped.as_ref().map(ToString::to_string);
+            command.counts = counts;
+            command.stopped = stopped;
         }
         self.ended = Some(ended);
     }
 
-    /// Whether the last command came to the end of its input, rows that failed included.
+    /// The last command that worked through an input.
+    pub fn last_through_an_input(&self) -> Option<&Command> {
+        self.commands.iter().rev().find(|command| !command.of_rows)
+    }
+
+    /// Whether the last command that worked through an input came to its end, rows that failed included.
     pub fn is_finished(&self) -> bool {
-        self.ended.is_some()
-            && self
-                .commands
-                .last()
-                .is_some_and(|last| last.stopped.is_none())
+        self.last_through_an_input()
+            .is_some_and(|last| last.ended.is_some() && last.stopped.is_none())
     }
 
     /// What is different between this run's dataset and another's.
@@ -327,6 +378,38 @@ mod tests {
             + B
         ");
         assert!(manifest.changes(&manifest.dataset.clone()).is_empty());
+    }
+
+    #[test]
+    fn a_command_on_rows_of_the_folder_says_nothing_of_the_run_as_a_whole() {
+        let counts = |ok, failed| Counts {
+            rows: ok + failed,
+            ok,
+            failed,
+            ..Counts::default()
+        };
+        let mut manifest = Manifest::new(Map::new(), BTreeMap::new());
+        assert!(!manifest.is_finished());
+        manifest.begin(InputFacts::default(), BTreeMap::new(), Value::Null);
+        manifest.note(counts(3, 1));
+        assert_eq!(manifest.counts, counts(3, 1));
+        // The first command was killed; what comes after it on rows of the folder changes nothing about that.
+        manifest.begin_with_rows(BTreeMap::new(), Value::Null);
+        manifest.note(counts(1, 0));
+        assert_eq!(manifest.counts, counts(3, 1));
+        manifest.end_with(counts(1, 0), None);
+        assert!(!manifest.is_finished());
+        manifest.begin(InputFacts::default(), BTreeMap::new(), Value::Null);
+        manifest.end_with(counts(4, 0), None);
+        assert!(manifest.is_finished());
+        manifest.begin_with_rows(BTreeMap::new(), Value::Null);
+        assert!(
+            manifest.is_finished(),
+            "its rows are all finished or failed"
+        );
+        assert_eq!(manifest.commands[3].wall(), None);
+        let text = serde_json::to_string(&manifest).unwrap();
+        assert_eq!(text.matches("of_rows").count(), 2);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
@@ -120,6 +121,7 @@ impl Place {
     /// When a folder or a manifest cannot be read.
     pub(crate) fn unfinished(
         &self,
+        disk: &Disk,
         dataset: &Map<String, Value>,
     ) -> Result<Option<(PathBuf, Manifest)>, Error> {
         if !self.need_time_stamp {
@@ -129,7 +131,7 @@ impl Place {
             if !manifest.is_finished()
                 && manifest.changes(dataset).is_empty()
                 && has_answers(&dir)
-                && let Ok(lock) = Lock::take(&dir)
+                && let Ok(lock) = Lock::take(disk, &dir)
             {
                 // It may have come to its end since its manifest was read.
                 let now = Manifest::read(&dir)?.unwrap_or(manifest);

@@ -23,6 +23,21 @@ pub struct Counts {
     pub pending: u64,
 }
 
+impl Counts {
+    /// Failed rows that are finished now, and finished ones that are failed now. Rows that another command
+    /// counted may be among them, so no more are moved than there are.
+    pub(crate) fn shift(&mut self, recovered: u64, lost: u64) {
+        let recovered = recovered.min(self.failed);
+        self.failed -= recovered;
+        self.ok += recovered;
+        let lost = lost.min(self.ok + self.skipped);
+        let of_ok = lost.min(self.ok);
+        self.ok -= of_ok;
+        self.skipped -= lost - of_ok;
+        self.failed += lost;
+    }
+}
+
 /// What a command came to, and what it cost. It prints as a summary of a few lines.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -133,5 +148,34 @@ impl fmt::Display for Report {
             write!(f, "\n  stopped:  {reason}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_change_sides_keep_the_sum() {
+        let mut counts = Counts {
+            rows: 10,
+            ok: 2,
+            failed: 3,
+            skipped: 4,
+            pending: 1,
+        };
+        counts.shift(2, 0);
+        assert_eq!((counts.ok, counts.failed), (4, 1));
+        // More than there are: another command counted them.
+        counts.shift(5, 0);
+        assert_eq!((counts.ok, counts.failed), (5, 0));
+        counts.shift(0, 7);
+        assert_eq!((counts.ok, counts.skipped, counts.failed), (0, 2, 7));
+        counts.shift(0, 70);
+        assert_eq!((counts.ok, counts.skipped, counts.failed), (0, 0, 9));
+        assert_eq!(
+            counts.rows,
+            counts.ok + counts.failed + counts.skipped + counts.pending
+        );
     }
 }

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::check::{Check, Examined, Seal};
 use crate::error::Error;
+use crate::failed::{FailedRow, FailedRows};
 use crate::identity::Occurrences;
 use crate::pass::{Fault, Pass, invalid, judge_written, too_large};
 use crate::row::{Content, Row, RowId};
@@ -31,6 +32,7 @@ pub(crate) struct Rows {
 enum Reader {
     Pass { pass: Pass, seal: Seal, block: u64 },
     Stream(RowStream),
+    Failed(FailedRows),
 }
 
 /// What ends the rows before their end.
@@ -81,6 +83,18 @@ impl Rows {
         }
     }
 
+    /// Rows that failed before, under their own ids.
+    pub(crate) fn failed(rows: FailedRows, max_row_bytes: usize, check: Box<dyn Check>) -> Rows {
+        Rows {
+            reader: Reader::Failed(rows),
+            occurrences: Occurrences::after_a_pass(Default::default()),
+            check: Some(check),
+            index: 0,
+            scratch: Vec::new(),
+            max_row_bytes,
+        }
+    }
+
     pub(crate) fn any_repeated(&self) -> bool {
         self.occurrences.any_repeated()
     }
@@ -88,6 +102,10 @@ impl Rows {
     /// The next row. Cancel safe: a row is taken only when it is returned.
     pub(crate) async fn next(&mut self) -> Result<Option<Next>, RowsError> {
         let (content, row) = match &mut self.reader {
+            Reader::Failed(rows) => {
+                let row = rows.next().map_err(RowsError::Io)?;
+                return Ok(row.map(|row| self.once_more(row)));
+            }
             Reader::Pass { pass, seal, block } => {
                 let Some(given) = pass.next(&mut self.scratch).map_err(RowsError::Io)? else {
                     return match seal.verify(self.index, *block, true) {
@@ -123,18 +141,9 @@ impl Rows {
         self.index += 1;
         let id = content.id(self.occurrences.next(content));
         let row = row.and_then(|text| {
-            let problems = self
-                .check
-                .as_mut()
-                .map(|check| check.check(&text))
-                .unwrap_or_default();
             let json =
                 RawValue::from_string(text).map_err(|error| (invalid(error.to_string()), None))?;
-            if problems.is_empty() {
-                Ok(Row { id, index, json })
-            } else {
-                Err((invalid(problems.join("; ")), Some(json)))
-            }
+            self.checked(Row { id, index, json })
         });
         Ok(Some(Next {
             id,
@@ -142,6 +151,29 @@ impl Rows {
             content,
             row,
         }))
+    }
+
+    fn once_more(&mut self, row: FailedRow) -> Next {
+        let FailedRow { id, index, json } = row;
+        Next {
+            id,
+            index,
+            // Nothing is looked up by it: the row has its id.
+            content: Content::of_bytes(b""),
+            row: self.checked(Row { id, index, json }),
+        }
+    }
+
+    fn checked(&mut self, row: Row) -> Result<Row, (Fault, Option<Box<RawValue>>)> {
+        let check = self.check.as_mut();
+        let problems = check
+            .map(|check| check.check(row.json()))
+            .unwrap_or_default();
+        if problems.is_empty() {
+            Ok(row)
+        } else {
+            Err((invalid(problems.join("; ")), Some(row.json)))
+        }
     }
 }
 

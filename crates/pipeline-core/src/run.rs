@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::breaker::Breaker;
 use crate::check::Check;
+use crate::disk::Disk;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::failures;
 use crate::folder::RunFolder;
+use crate::fork::is_bare_copy;
 use crate::look::{Look, Looked};
 use crate::manifest::{Manifest, Setting};
 use crate::past::Past;
@@ -26,7 +29,20 @@ use crate::source::Source;
 use crate::step::Workflow;
 use crate::stop::StopHandle;
 use crate::work::Work;
-use crate::writer::{WriteError, Writer};
+use crate::writer::Writer;
+
+/// When an answer is safe from a power loss, and not only from the end of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// With the next commit, [`RunOptions::sync_every`] after it came: answers of that time share one sync, and
+    /// a power loss may take them.
+    #[default]
+    Group,
+    /// Before anything is made of it. Answers that wait together share one sync; a row keeps its place until
+    /// its own has ended.
+    Each,
+}
 
 /// How a run works; every value has a default that suits most (it stands in brackets).
 #[derive(Debug, Clone)]
@@ -44,6 +60,8 @@ pub struct RunOptions {
     /// How long the first answer or line that waits for a commit waits for it at most (200 ms); a commit that
     /// is under way is waited for too.
     pub sync_every: Duration,
+    /// When an answer is safe from a power loss ([`Durability::Group`]).
+    pub durability: Durability,
     /// Rows that do not fit fail alone, class `invalid_row`, where else nothing would be sent (no).
     pub skip_invalid: bool,
     /// The run stops when the first so many rows all fail alike, or half of the last hundred: same class, same
@@ -54,6 +72,9 @@ pub struct RunOptions {
     pub of_one_answer: Vec<String>,
     /// The input may have none of the rows that the folder has finished (no).
     pub add: bool,
+    /// Bad lines of the folder's files are moved aside, to `.damaged-<time>.jsonl`, and their rows made again, from the
+    /// journal where their answers are still there (no: a bad line is refused).
+    pub repair: bool,
 }
 
 impl Default for RunOptions {
@@ -64,10 +85,12 @@ impl Default for RunOptions {
             max_row_bytes: 64 * 1024 * 1024,
             bytes_in_flight: 256 * 1024 * 1024,
             sync_every: Duration::from_millis(200),
+            durability: Durability::Group,
             skip_invalid: false,
             stop_on_failures: NonZeroU32::new(20),
             of_one_answer: Vec::new(),
             add: false,
+            repair: false,
         }
     }
 }
@@ -158,6 +181,11 @@ impl Run {
     /// it is taken back. What stops it later (a refusal, a full disk, an interrupt) is in
     /// [`Report::stopped`].
     pub async fn execute(self) -> Result<Report, Error> {
+        self.execute_on(Disk::default()).await
+    }
+
+    /// As [`execute`](Run::execute), through a disk that may be watched.
+    pub(crate) async fn execute_on(self, disk: Disk) -> Result<Report, Error> {
         let Run {
             place,
             start,
@@ -171,7 +199,7 @@ impl Run {
         if start.offer_unfinished
             && !start.new
             && matches!(target, Target::Stamped(_))
-            && let Some((dir, manifest)) = place.unfinished(&dataset)?
+            && let Some((dir, manifest)) = place.unfinished(&disk, &dataset)?
         {
             return Err(ErrorKind::Unfinished {
                 dir,
@@ -179,8 +207,9 @@ impl Run {
             }
             .into());
         }
-        let mut folder = RunFolder::open(&target)?;
+        let mut folder = RunFolder::open(&disk, &target)?;
         let job = Job {
+            disk,
             dir: folder.dir().to_owned(),
             target,
             workflow,
@@ -206,6 +235,7 @@ impl Run {
 
 /// A run whose folder is open; without its rows, which are not to be shared between threads.
 pub(crate) struct Job {
+    pub(crate) disk: Disk,
     pub(crate) dir: PathBuf,
     pub(crate) target: Target,
     pub(crate) workflow: Workflow,
@@ -230,6 +260,7 @@ impl Job {
         let (mut manifest, resumed) = self.manifest()?;
         let looked = Look {
             job: &self,
+            lock: folder.lock(),
             equal_rows: manifest.equal_rows,
         }
         .at(source, check)
@@ -245,23 +276,27 @@ impl Job {
             plan,
             rows,
             facts,
+            unjudged,
             files,
             warnings,
             equal_rows,
         } = looked;
 
         manifest.hashes = self.hashes.clone();
-        manifest.begin(facts, self.settings.clone(), self.command.clone());
+        let (settings, command) = (self.settings.clone(), self.command.clone());
+        match facts {
+            Some(facts) => manifest.begin(facts, settings, command),
+            None => manifest.begin_with_rows(settings, command),
+        }
         manifest.equal_rows |= equal_rows;
-        manifest.write(dir)?;
+        // Before the first request: from here on the folder and all that is in it outlast a power loss.
+        manifest.write(&self.disk, dir)?;
 
-        let sync_every = self.options.sync_every;
-        let repairs = files.repairs;
-        let (writer, handle) = Writer::new(
-            files.journal,
-            files.lines,
+        let (writer, handle, repairs) = Writer::new(
+            files,
             before.next_seq,
-            sync_every,
+            &self.options,
+            self.stop.clone(),
             folder.lock(),
         );
         let breaker = self
@@ -277,12 +312,12 @@ impl Job {
             rows: plan.rows,
             finished: plan.finished,
             not_in_input: plan.rows.map(|_| plan.not_in_input),
-            unjudged: before.unjudged.len() as u64,
+            unjudged,
             resumed,
         });
 
         let mut work = Work::new(
-            dir,
+            (&self.disk, dir),
             &shared,
             &self.workflow,
             &self.options,
@@ -290,19 +325,13 @@ impl Job {
             &mut manifest,
             plan,
         );
-        let writing = async {
-            let written = writer.run(|batch| shared.committed(batch)).await;
-            if let Err(WriteError { path, source }) = &written {
-                shared.stop_for_disk(&format!("could not write {}", path.display()), source);
-            }
-            written.is_ok()
-        };
+        let writing = writer.run(|batch| shared.committed(batch));
         let ((), written) = futures::join!(work.all(rows), writing);
 
         let (plan, seen) = work.end();
         let is_finished = |id| before.finished.contains(id) || seen.recovered.contains(&id);
         // After a refused write nobody knows which lines are there; the next command reads them.
-        if written && let Err(error) = failures::settle(dir, is_finished) {
+        if written && let Err(error) = failures::settle(&self.disk, dir, is_finished) {
             shared.stop_for_disk("could not settle failures.jsonl", &error);
         }
         manifest.equal_rows |= seen.equal_rows;
@@ -323,7 +352,7 @@ impl Job {
             failures: shared.counters.failures_by_class(),
         };
         manifest.end(&report);
-        if let Err(error) = manifest.write(dir) {
+        if let Err(error) = manifest.write(&self.disk, dir) {
             shared.stop_for_disk("could not write run.json", &error);
             report.stopped = shared.stop.reason();
         }
@@ -335,7 +364,11 @@ impl Job {
     fn manifest(&self) -> Result<(Manifest, bool), Error> {
         let dir = self.dir.as_path();
         let Some(mut manifest) = Manifest::read(dir)? else {
-            if has_answers(dir) {
+            let unfinished_fork = match &self.target {
+                Target::ForkOf { source, dir } => has_answers(dir) && is_bare_copy(source, dir)?,
+                _ => false,
+            };
+            if has_answers(dir) && !unfinished_fork {
                 return Err(Error::usage(format!(
                     "{} holds answers but no run.json, so nobody knows which model and prompts they are of; \
                      put run.json back, or begin a new run (the folder is then moved aside)",

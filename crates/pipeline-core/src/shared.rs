@@ -92,12 +92,17 @@ impl Shared {
 
     /// A disk that refuses is no matter of one row.
     pub(crate) fn stop_for_disk(&self, what: &str, error: &dyn fmt::Display) {
-        tracing::error!(%error, "{what}");
-        self.stop.stop(
-            StopKind::Io,
-            format!("{what}: {error}; everything up to the last whole line is kept, the same command goes on"),
-        );
+        stop_for_disk(&self.stop, what, error);
     }
+}
+
+/// As [`Shared::stop_for_disk`], from any thread.
+pub(crate) fn stop_for_disk(stop: &StopHandle, what: &str, error: &dyn fmt::Display) {
+    tracing::error!(%error, "{what}");
+    stop.stop(
+        StopKind::Io,
+        format!("{what}: {error}; everything up to the last whole line is kept, the same command goes on"),
+    );
 }
 
 /// Counted while the run works, added up in the report.

@@ -1,8 +1,6 @@
 //! Where rows come from.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, Stream};
 use serde::Serialize;
 
+use crate::disk::{Disk, Opening};
 use crate::error::Error;
 
 /// A row as JSON, or why it cannot be.
@@ -38,6 +37,8 @@ pub(crate) enum Kind {
     Stdin,
     /// Seen once: checked row by row.
     Stream(RowStream),
+    /// The failed rows of the run folder, of these classes or all.
+    Failed(Vec<String>),
 }
 
 /// Rows that are read twice: for the check of all of them, and for the run.
@@ -109,6 +110,21 @@ impl Source {
         }
     }
 
+    /// The failed rows of the run that is gone on with, those of these classes or, where none is named, all. They
+    /// keep their ids. The run says nothing about its input then: what it was, whether it is finished, which
+    /// rows it does not have, all stays as it was.
+    ///
+    /// ```
+    /// # use data_generation_pipeline_core::Source;
+    /// let source = Source::failed(["server_error"]);
+    /// ```
+    pub fn failed<S: Into<String>>(classes: impl IntoIterator<Item = S>) -> Source {
+        Source {
+            name: "failed rows".into(),
+            kind: Kind::Failed(classes.into_iter().map(Into::into).collect()),
+        }
+    }
+
     /// Rows out of an iterator, taken as they are needed; as [`stream`](Source::stream).
     pub fn iter<T: Serialize, I>(rows: I) -> Source
     where
@@ -138,25 +154,22 @@ impl Source {
                 from: Where::Stdin,
             }),
             Kind::Stream(_) => Err(Error::usage("a stream shows its rows only while it runs")),
+            Kind::Failed(_) => Err(Error::usage(
+                "failed rows are those of a run that is gone on with",
+            )),
         }
     }
 }
 
 /// Copies standard input into the run folder, so that it can be checked first and read again.
-pub(crate) fn spool_stdin(name: String, dir: &Path) -> Result<Lasting, Error> {
+pub(crate) fn spool_stdin(disk: &Disk, name: String, dir: &Path) -> Result<Lasting, Error> {
     let path = dir.join(".input.jsonl");
     let beside = dir.join(".input.jsonl.new");
     let copy = || -> io::Result<()> {
-        let mut options = File::options();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let mut file = disk.open(&beside, Opening::Replace)?;
         io::copy(&mut io::stdin().lock(), &mut file)?;
-        file.sync_data()?;
-        std::fs::rename(&beside, &path)
+        file.sync()?;
+        disk.rename(&beside, &path)
     };
     copy().map_err(Error::io("could not copy standard input to", &path))?;
     Ok(Lasting {

@@ -194,7 +194,7 @@ impl Workflow {
         self
     }
 
-    /// Takes a row through all steps.
+    /// Takes a row through all steps; `cx.furthest` tells how many of them came through at best.
     pub(crate) async fn run<'a>(
         &'a self,
         row: &Row,
@@ -206,10 +206,13 @@ impl Workflow {
         while let Some(step) = self.steps.get(at) {
             cx.step = step.name();
             match step.run(row, draft, cx).await {
-                Ok(()) => at += 1,
+                Ok(()) => {
+                    at += 1;
+                    cx.furthest = cx.furthest.max(at);
+                }
                 // What is paid for already costs nothing to try: it leaves the re-asks to the answers to come.
                 Err(StepError::Again { .. }) if at > 0 && cx.has_replays() => at -= 1,
-                Err(StepError::Again { .. }) if at > 0 && again > 0 => {
+                Err(StepError::Again { .. }) if at > 0 && again > 0 && cx.may_send => {
                     again -= 1;
                     at -= 1;
                 }
@@ -248,6 +251,10 @@ pub struct StepContext<'a> {
     pub(crate) answers: Mutex<Vec<u64>>,
     /// Offsets of answers that nobody has judged yet.
     pub(crate) replays: Mutex<VecDeque<u64>>,
+    /// Whether a request may leave; if not, the answers of the journal are all there is.
+    pub(crate) may_send: bool,
+    /// How many steps came through, one after the other, at best.
+    pub(crate) furthest: usize,
 }
 
 impl StepContext<'_> {
@@ -256,14 +263,21 @@ impl StepContext<'_> {
         self.row
     }
 
-    fn has_replays(&self) -> bool {
+    /// Whether a step may ask anybody anew. Where it may not, the answers that [`replay`](Self::replay) gives are
+    /// all there is: when none of them is good the step fails, class `no_answer` if there was none.
+    pub fn may_send(&self) -> bool {
+        self.may_send
+    }
+
+    pub(crate) fn has_replays(&self) -> bool {
         let replays = self.replays.lock();
         !replays.unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Hands a paid answer to the journal, under the name of the step that is at work; resolves, with its
     /// number, when `write` has returned: from then on it survives this process, and after the next commit
-    /// (see [`RunOptions::sync_every`](crate::RunOptions::sync_every)) a power loss. Call it for every answer
+    /// (see [`RunOptions::sync_every`](crate::RunOptions::sync_every)) a power loss. With
+    /// [`Durability::Each`](crate::Durability::Each) it resolves only when it survives a power loss. Call it for every answer
     /// that was paid for, also for one that cannot be used, before anything is made of it.
     ///
     /// # Errors
@@ -297,7 +311,8 @@ impl StepContext<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop_front()?;
             match self.shared.writer.read_back(offset) {
-                Ok(entry) if entry.key == key && entry.step == self.step => {
+                // Where nothing is asked, all that was ever answered to this row in this step is judged.
+                Ok(entry) if entry.step == self.step && (entry.key == key || !self.may_send) => {
                     self.answers
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)

@@ -13,6 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use crate::before::Before;
+use crate::disk::Disk;
 use crate::event::Event;
 use crate::line::push_line;
 use crate::manifest::Manifest;
@@ -34,6 +35,7 @@ const SKIPS_IN_A_ROW: u32 = 64;
 
 /// A run at work.
 pub(crate) struct Work<'a> {
+    disk: &'a Disk,
     dir: &'a Path,
     shared: &'a Shared,
     workflow: &'a Workflow,
@@ -93,7 +95,7 @@ struct Done {
 
 impl<'a> Work<'a> {
     pub(crate) fn new(
-        dir: &'a Path,
+        (disk, dir): (&'a Disk, &'a Path),
         shared: &'a Shared,
         workflow: &'a Workflow,
         options: &'a RunOptions,
@@ -102,6 +104,7 @@ impl<'a> Work<'a> {
         plan: Plan,
     ) -> Work<'a> {
         Work {
+            disk,
             dir,
             shared,
             workflow,
@@ -215,6 +218,8 @@ impl<'a> Work<'a> {
                     requests: AtomicU32::new(0),
                     answers: Mutex::new(judged),
                     replays: Mutex::new(self.before.unjudged_of(id).collect()),
+                    may_send: true,
+                    furthest: 0,
                 };
                 Some((
                     bytes,
@@ -256,11 +261,35 @@ impl<'a> Work<'a> {
 
     /// A manifest that is half a minute old is no reason to stop: the files of lines are the truth.
     fn checkpoint(&mut self) {
-        self.manifest.counts = self.seen.counts(&self.plan, &self.shared.counters);
-        if let Err(error) = self.manifest.write(self.dir) {
+        let counts = self.seen.counts(&self.plan, &self.shared.counters);
+        self.manifest.note(counts);
+        if let Err(error) = self.manifest.write(self.disk, self.dir) {
             tracing::warn!(%error, "the manifest could not be brought up to date");
         }
     }
+}
+
+/// Takes one row through all steps; a panic is the row's own failure.
+pub(crate) async fn through<'a>(
+    workflow: &'a Workflow,
+    row: &Row,
+    draft: &mut Draft,
+    cx: &mut StepContext<'a>,
+) -> Result<(), StepError> {
+    let outcome = AssertUnwindSafe(workflow.run(row, draft, cx))
+        .catch_unwind()
+        .await;
+    outcome.unwrap_or_else(|panic| {
+        Err(StepError::Fail {
+            class: "panic".to_owned(),
+            message: format!(
+                "the step `{}` panicked: {}",
+                cx.step,
+                panic_text(panic.as_ref())
+            ),
+            response: (!draft.response.is_empty()).then(|| draft.response.clone()),
+        })
+    })
 }
 
 /// Takes one row through all steps and hands its line to the writer; a failure is news where the row did not fail
@@ -275,20 +304,7 @@ async fn work_on(
     let (id, index, bytes) = (row.id(), row.index(), row.json().len() as u64);
     shared.event(&Event::RowStarted { id, index });
     let mut draft = Draft::default();
-    let outcome = AssertUnwindSafe(workflow.run(&row, &mut draft, &mut cx))
-        .catch_unwind()
-        .await;
-    let outcome = outcome.unwrap_or_else(|panic| {
-        Err(StepError::Fail {
-            class: "panic".to_owned(),
-            message: format!(
-                "the step `{}` panicked: {}",
-                cx.step,
-                panic_text(panic.as_ref())
-            ),
-            response: (!draft.response.is_empty()).then(|| draft.response.clone()),
-        })
-    });
+    let outcome = through(workflow, &row, &mut draft, &mut cx).await;
     let requests = cx.requests.load(Ordering::Relaxed);
     let end = match outcome {
         Ok(()) => {
@@ -335,8 +351,9 @@ async fn work_on(
     Done { id, bytes, end }
 }
 
-async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
-    let record = Record {
+/// The line of a row whose steps have all come through.
+pub(crate) fn record(row: Row, draft: Draft, requests: u32) -> Record {
+    Record {
         id: row.id,
         index: row.index,
         input: row.json,
@@ -355,7 +372,11 @@ async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
         reasoning: draft.reasoning,
         warnings: draft.warnings,
         offline: draft.offline,
-    };
+    }
+}
+
+async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
+    let record = record(row, draft, requests);
     let mut line = Vec::with_capacity(record.input.get().len() + record.response.len() * 2 + 512);
     push_line(&mut line, &record).expect("a record is JSON");
     if !shared.writer.finished(line).await {

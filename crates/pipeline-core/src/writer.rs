@@ -1,10 +1,13 @@
 //! The one writer of a run's files.
 //!
-//! An answer is acknowledged when `write` has returned. Lines that rest on answers wait for the next
-//! commit, in which the journal is synced first; the sync runs beside the loop and holds nobody up.
+//! An answer is acknowledged when `write` has returned, or, if each is to outlast a power loss, when the sync
+//! after it has. Lines that rest on answers wait for the next commit, in which the journal is synced first;
+//! syncs run beside the loop, one at a time, and hold up nobody who does not wait for them.
+//!
+//! After the first refusal the run stops. No line is written any more, but answers that are still under way are
+//! paid for, and so they go into the journal as long as that takes them.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +15,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::append::{AppendFile, Repair};
-use crate::error::Error;
+use crate::append::AppendFile;
+use crate::disk::DiskFile;
 use crate::event::Batch;
+use crate::files::{Files, LineFiles, WriteError};
 use crate::journal::{self, Entry};
 use crate::lock::Lock;
+use crate::run::{Durability, RunOptions};
+use crate::shared::stop_for_disk;
+use crate::stop::StopHandle;
 
 /// Lines that wait for their commit take at most so much memory; then whoever brings more waits.
 const QUEUED_BYTES: usize = 16 * 1024 * 1024;
@@ -25,72 +32,35 @@ const UNIT: usize = 1024;
 /// Messages that wait for the writer.
 const QUEUE: usize = 1024;
 
-/// The files of a run, opened and with whole ends.
-pub(crate) struct Files {
-    pub(crate) journal: AppendFile,
-    pub(crate) lines: LineFiles,
-    pub(crate) repairs: Vec<String>,
-}
-
-/// The two files whose lines rest on the journal.
-pub(crate) struct LineFiles {
-    result: AppendFile,
-    failures: AppendFile,
-}
-
-impl Files {
-    pub(crate) fn open(dir: &Path) -> Result<Files, Error> {
-        let mut repairs = Vec::new();
-        let mut open = |name: &str| -> Result<AppendFile, Error> {
-            let (file, repair) = AppendFile::open(dir.join(name))?;
-            match repair {
-                Repair::None => {}
-                Repair::NewlineAdded => repairs.push(format!(
-                    "{name}: the last line was whole and got its newline"
-                )),
-                Repair::Cut(bytes) => repairs.push(format!(
-                    "{name}: {bytes} bytes of a torn last line were cut off"
-                )),
-            }
-            Ok(file)
-        };
-        let journal = open("journal.jsonl")?;
-        let lines = LineFiles {
-            result: open("result.jsonl")?,
-            failures: open("failures.jsonl")?,
-        };
-        crate::append::sync_folder(dir).map_err(Error::io("could not write", dir))?;
-        Ok(Files {
-            journal,
-            lines,
-            repairs,
-        })
-    }
-}
-
 enum Message {
-    Answer {
-        tail: Vec<u8>,
-        done: oneshot::Sender<u64>,
-    },
-    Finished {
-        line: Vec<u8>,
-    },
-    Failed {
-        line: Vec<u8>,
-    },
+    Answer { tail: Vec<u8>, done: Done },
+    Finished { line: Vec<u8> },
+    Failed { line: Vec<u8> },
     Close,
 }
+
+/// Takes the number of an answer once it is acknowledged.
+type Done = oneshot::Sender<u64>;
 
 /// What rows hold of the writer.
 pub(crate) struct WriterHandle {
     sender: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
-    journal: Arc<std::fs::File>,
+    journal: Arc<DiskFile>,
 }
 
 impl WriterHandle {
-    /// Resolves with the answer's number when it is written; `None` when the writer has stopped.
+    /// One that reads back and writes nothing: what is handed to it is refused.
+    pub(crate) fn reading(journal: &AppendFile) -> WriterHandle {
+        let (sender, _) = mpsc::channel(1);
+        WriterHandle {
+            sender,
+            room: Arc::new(Semaphore::new(0)),
+            journal: journal.handle(),
+        }
+    }
+
+    /// Resolves with the answer's number when it is acknowledged; `None` when it could not be.
     pub(crate) async fn journal(&self, tail: Vec<u8>) -> Option<u64> {
         let (done, written) = oneshot::channel();
         self.sender
@@ -124,19 +94,12 @@ impl WriterHandle {
     }
 
     pub(crate) fn read_back(&self, offset: u64) -> io::Result<Entry> {
-        journal::read_at(&self.journal, offset)
+        journal::read_at(self.journal.file(), offset)
     }
 }
 
 fn units(bytes: usize) -> u32 {
     bytes.div_ceil(UNIT).min(QUEUED_BYTES / UNIT) as u32
-}
-
-/// Why the writer gave up.
-#[derive(Debug)]
-pub(crate) struct WriteError {
-    pub(crate) path: std::path::PathBuf,
-    pub(crate) source: io::Error,
 }
 
 /// Writes until it is closed, and then commits what is left.
@@ -148,8 +111,20 @@ pub(crate) struct Writer {
     lines: Option<LineFiles>,
     next_seq: u64,
     sync_every: Duration,
+    durability: Durability,
+    /// Answers that are written and will be acknowledged by the next commit.
+    unsynced: Vec<(Done, u64)>,
+    /// Lines for the next commit.
+    batch: Batch,
+    /// Since when something waits for a commit.
+    dirty_since: Option<Instant>,
     /// The commit that is under way, if one is.
     commit: Option<Commit>,
+    stop: StopHandle,
+    /// Whether the system has refused a write or sync: then no line is written any more.
+    refused: bool,
+    /// Whether it was the journal's sync: then it is synced no more, and nothing acknowledges by it.
+    sync_lost: bool,
     /// Held until the last commit has ended, also where the run itself was dropped.
     lock: Arc<Lock>,
 }
@@ -157,97 +132,93 @@ pub(crate) struct Writer {
 type Commit = JoinHandle<(LineFiles, Batch, Result<(), WriteError>)>;
 
 impl Writer {
+    /// The writer, what rows hold of it, and what was repaired when the files were opened.
     pub(crate) fn new(
-        journal: AppendFile,
-        lines: LineFiles,
+        files: Files,
         next_seq: u64,
-        sync_every: Duration,
+        options: &RunOptions,
+        stop: StopHandle,
         lock: Arc<Lock>,
-    ) -> (Writer, WriterHandle) {
+    ) -> (Writer, WriterHandle, Vec<String>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let room = Arc::new(Semaphore::new(QUEUED_BYTES / UNIT));
         let handle = WriterHandle {
             sender,
             room: Arc::clone(&room),
-            journal: journal.handle(),
+            journal: files.journal.handle(),
         };
-        (
-            Writer {
-                receiver,
-                room,
-                journal,
-                lines: Some(lines),
-                next_seq,
-                sync_every,
-                commit: None,
-                lock,
-            },
-            handle,
-        )
+        let writer = Writer {
+            receiver,
+            room,
+            journal: files.journal,
+            lines: Some(files.lines),
+            next_seq,
+            sync_every: options.sync_every,
+            durability: options.durability,
+            unsynced: Vec::new(),
+            batch: Batch::default(),
+            dirty_since: None,
+            commit: None,
+            stop,
+            refused: false,
+            sync_lost: false,
+            lock,
+        };
+        (writer, handle, files.repairs)
     }
 
-    /// Runs to the end; `committed` hears of every batch once it is durable.
-    ///
-    /// # Errors
-    ///
-    /// At the first write or sync that the system refuses: a sync that failed is not tried again.
-    pub(crate) async fn run(mut self, mut committed: impl FnMut(&Batch)) -> Result<(), WriteError> {
-        let result = self.work(&mut committed).await;
-        if let Some(commit) = self.commit.take()
-            && let Ok((_, batch, Ok(()))) = commit.await
-        {
-            committed(&batch);
-        }
-        // Whoever still waits for room must not wait for ever.
-        self.room.close();
-        result
-    }
-
-    async fn work(&mut self, committed: &mut impl FnMut(&Batch)) -> Result<(), WriteError> {
-        let mut batch = Batch::default();
-        let mut dirty_since: Option<Instant> = None;
+    /// Runs until it is closed; `committed` hears of every batch once it is durable. False where the system
+    /// refused a write or sync; then the run was told to stop, and a sync that failed was not tried again.
+    pub(crate) async fn run(mut self, mut committed: impl FnMut(&Batch)) -> bool {
         let mut open = true;
         loop {
-            let commit_at = dirty_since.map(|since| since + self.sync_every);
-            let full = batch.results.len() + batch.failures.len() > QUEUED_BYTES / 2;
-            let due = dirty_since.is_some() && self.commit.is_none() && (!open || full);
-            if due {
-                self.commit = Some(self.start_commit(std::mem::take(&mut batch)));
-                dirty_since = None;
-                continue;
+            if self.commit.is_none() && (self.lines_are_due(open) || !self.unsynced.is_empty()) {
+                self.start_commit(open);
             }
             if !open && self.commit.is_none() {
-                return Ok(());
+                return !self.refused;
             }
+            let commit_at = self.dirty_since.map(|since| since + self.sync_every);
             tokio::select! {
                 biased;
                 done = async { self.commit.as_mut().expect("guarded").await }, if self.commit.is_some() => {
                     self.commit = None;
                     let (lines, batch, outcome) = done.expect("a commit does not panic");
                     self.lines = Some(lines);
-                    outcome?;
-                    self.room.add_permits(batch.units as usize);
-                    committed(&batch);
-                }
-                message = self.receiver.recv(), if open => match message {
-                    None => open = false,
-                    Some(first) => {
-                        dirty_since.get_or_insert_with(Instant::now);
-                        open = self.take(first, &mut batch)?;
+                    match outcome {
+                        Ok(()) => {
+                            self.room.add_permits(batch.units as usize);
+                            if batch.units > 0 {
+                                committed(&batch);
+                            }
+                        }
+                        Err(error) => {
+                            self.sync_lost |= error.path == self.journal.path();
+                            self.refuse();
+                        }
                     }
-                },
-                () = tokio::time::sleep_until(commit_at.unwrap_or_else(Instant::now)),
-                    if commit_at.is_some() && self.commit.is_none() =>
-                {
-                    self.commit = Some(self.start_commit(std::mem::take(&mut batch)));
-                    dirty_since = None;
                 }
+                message = self.receiver.recv(), if open => {
+                    open = match message {
+                        Some(first) => self.take(first),
+                        None => false,
+                    };
+                }
+                () = tokio::time::sleep_until(commit_at.unwrap_or_else(Instant::now)),
+                    if commit_at.is_some() && self.commit.is_none() => {}
             }
         }
     }
 
+    /// Whether what waits for a commit has waited long enough. Answers alone wait for one too.
+    fn lines_are_due(&self, open: bool) -> bool {
+        let full = self.batch.results.len() + self.batch.failures.len() > QUEUED_BYTES / 2;
+        self.dirty_since
+            .is_some_and(|since| full || !open || since.elapsed() >= self.sync_every)
+    }
+
     /// Takes the message and all that wait behind it; their answers become one write. False at the end.
-    fn take(&mut self, first: Message, batch: &mut Batch) -> Result<bool, WriteError> {
+    fn take(&mut self, first: Message) -> bool {
         let mut open = true;
         let mut lines = Vec::new();
         let mut waiting = Vec::new();
@@ -259,67 +230,94 @@ impl Writer {
                     waiting.push((done, self.next_seq));
                     self.next_seq += 1;
                 }
+                // Their rows stay pending, and are judged again from the journal.
+                Message::Finished { .. } | Message::Failed { .. } if self.refused => {}
                 Message::Finished { line } => {
-                    batch.results.extend_from_slice(&line);
-                    batch.finished += 1;
-                    batch.units += units(line.len());
+                    self.batch.results.extend_from_slice(&line);
+                    self.batch.finished += 1;
+                    self.batch.units += units(line.len());
+                }
+                Message::Failed { line } => {
+                    self.batch.failures.extend_from_slice(&line);
+                    self.batch.failed += 1;
+                    self.batch.units += units(line.len());
                 }
                 Message::Close => open = false,
-                Message::Failed { line } => {
-                    batch.failures.extend_from_slice(&line);
-                    batch.failed += 1;
-                    batch.units += units(line.len());
-                }
             }
             next = self.receiver.try_recv().ok();
         }
-        self.journal.append(&lines).map_err(|source| WriteError {
-            path: self.journal.path().to_owned(),
-            source,
-        })?;
-        for (done, seq) in waiting {
-            if done.send(seq).is_err() {
-                tracing::debug!(seq, "the row was cut off; its answer is safe all the same");
-            }
+        self.write(&lines, waiting);
+        if self.batch.units > 0 {
+            self.dirty_since.get_or_insert_with(Instant::now);
         }
-        Ok(open)
+        open
     }
 
-    fn start_commit(&mut self, batch: Batch) -> Commit {
-        let journal = (self.journal.handle(), self.journal.path().to_owned());
+    /// Writes answers, and acknowledges them, or lets them wait for the sync that does.
+    fn write(&mut self, lines: &[u8], waiting: Vec<(Done, u64)>) {
+        if lines.is_empty() || self.journal.is_refused() {
+            return;
+        }
+        if let Err(source) = self.journal.append(lines) {
+            tell(&self.stop, &WriteError::of(self.journal.path())(source));
+            self.refuse();
+            return;
+        }
+        match self.durability {
+            Durability::Group => {
+                if !self.sync_lost {
+                    self.dirty_since.get_or_insert_with(Instant::now);
+                }
+                waiting.into_iter().for_each(acknowledge);
+            }
+            Durability::Each if self.sync_lost => {}
+            Durability::Each => self.unsynced.extend(waiting),
+        }
+    }
+
+    /// No line is written any more, and who waits for one waits no longer.
+    fn refuse(&mut self) {
+        self.refused = true;
+        self.batch = Batch::default();
+        self.room.close();
+        if self.sync_lost {
+            // They are written, so the next command finds them.
+            self.unsynced.clear();
+            self.dirty_since = None;
+        }
+    }
+
+    fn start_commit(&mut self, open: bool) {
+        // A sync that only acknowledges answers leaves the lines to gather for their own.
+        let batch = if self.lines_are_due(open) {
+            self.dirty_since = None;
+            std::mem::take(&mut self.batch)
+        } else {
+            Batch::default()
+        };
+        let answers = std::mem::take(&mut self.unsynced);
+        let journal = self.journal.handle();
         let mut lines = self.lines.take().expect("one commit at a time");
-        let lock = Arc::clone(&self.lock);
-        tokio::task::spawn_blocking(move || {
-            let outcome = lines.commit(&journal.0, &journal.1, &batch);
+        let (lock, stop) = (Arc::clone(&self.lock), self.stop.clone());
+        self.commit = Some(tokio::task::spawn_blocking(move || {
+            let synced = || answers.into_iter().for_each(acknowledge);
+            let outcome = lines.commit(&journal, synced, &batch);
+            if let Err(error) = &outcome {
+                // From here, so that nothing is sent until the loop hears of it.
+                tell(&stop, error);
+            }
             drop(lock);
             (lines, batch, outcome)
-        })
+        }));
     }
 }
 
-impl LineFiles {
-    /// The journal first: no line may rest on an answer that a power loss could still take.
-    fn commit(
-        &mut self,
-        journal: &std::fs::File,
-        journal_path: &Path,
-        batch: &Batch,
-    ) -> Result<(), WriteError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| WriteError { path, source }
-        };
-        journal.sync_data().map_err(failed(journal_path))?;
-        for (file, lines) in [
-            (&mut self.result, &batch.results),
-            (&mut self.failures, &batch.failures),
-        ] {
-            if !lines.is_empty() {
-                file.append(lines)
-                    .and_then(|()| file.sync())
-                    .map_err(failed(file.path()))?;
-            }
-        }
-        Ok(())
+fn acknowledge((done, seq): (Done, u64)) {
+    if done.send(seq).is_err() {
+        tracing::debug!(seq, "the row was cut off; its answer is safe all the same");
     }
+}
+
+fn tell(stop: &StopHandle, WriteError { path, source }: &WriteError) {
+    stop_for_disk(stop, &format!("could not write {}", path.display()), source);
 }

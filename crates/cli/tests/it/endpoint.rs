@@ -63,7 +63,7 @@ fn settings_prompts_extra_and_headers_reach_the_wire() {
             "--set",
             "model.api_key_env=MY_KEY",
         ])
-        .env("MY_KEY", "sk-12345678")
+        .env("MY_KEY", "sk-Rk5vQz81bW")
         .exits(0);
     let asked = &server.asked()[0];
     assert!(
@@ -71,7 +71,7 @@ fn settings_prompts_extra_and_headers_reach_the_wire() {
         "{}",
         asked.head
     );
-    assert_eq!(asked.header("authorization"), Some("Bearer sk-12345678"));
+    assert_eq!(asked.header("authorization"), Some("Bearer sk-Rk5vQz81bW"));
     assert_eq!(asked.header("x-team"), Some("blue"));
     let expected = json!({
         "model": "tiny",
@@ -408,7 +408,7 @@ fn an_endpoint_that_is_not_there_stops_the_run_and_is_named() {
       tokens    0 prompt + 0 completion
       time      [TIME]
       result    output/demo/result.jsonl
-      stopped:  127.0.0.1:[PORT]: error sending request: client error (Connect): tcp connect error: Connection refused (os error [N]); check `model.base_url` and that the endpoint is up
+      stopped:  127.0.0.1:[PORT]: tcp connect error: Connection refused (os error [N]); check `model.base_url` and that the endpoint is up
       to go on: the same command
     ");
 }
@@ -445,7 +445,7 @@ fn a_redirect_is_never_followed() {
         .datagen([
             "run",
             "--set",
-            "model.api_key=sk-12345678",
+            "model.api_key=sk-Rk5vQz81bW",
             "--concurrency",
             "1",
         ])

@@ -106,6 +106,11 @@ fn help_names_the_commands_the_way_to_begin_and_the_exit_codes() {
           preview  Shows the exact messages of the first rows. Sends nothing
           run      Makes the dataset; the same command again goes on where it stopped
           ctl      Changes a run while it works, from another terminal
+          extract  Makes the dataset of a run again from the answers that it holds, with another extractor.
+                   Sends nothing
+          retry    Asks again for the failed rows of a run, all of them or those of some classes
+          status   Tells how a run stands, what failed and why, what it cost, where the time went and how to
+                   go on. Only reads
           help     Print this message or the help of the given subcommand(s)
 
         Options:
@@ -153,6 +158,9 @@ fn help_of_run_explains_every_flag() {
           --fork <NAME>            Works on a copy called NAME that keeps every answer whose request is
                                    unchanged
           --add                    Adds these rows to a run that has none of them
+          --repair                 Moves damaged lines of the run's files aside (to
+                                   .damaged-<time>.jsonl) and makes their rows again, from the journal
+                                   where it still has their answers
           --skip-invalid           Rows that do not fit the prompts fail alone, instead of stopping
                                    everything before the first request
           --json                   Prints the summary as one line of JSON on standard output

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::detector;
 use crate::filters::filtered;
 use crate::server::Server;
 
@@ -47,13 +48,41 @@ pub(crate) fn rows(count: usize) -> String {
         .collect()
 }
 
-/// A folder that is gone after the test.
-pub(crate) struct Folder(TempDir);
+/// A folder that is gone after the test. What was made in it is then looked through for the keys of all tests.
+pub(crate) struct Folder {
+    dir: TempDir,
+    /// Whether a key is in there because the test put it where it is written down by right.
+    planted: bool,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.planted || std::thread::panicking() {
+            return;
+        }
+        let made = ["output", "logs"].map(|name| self.path(name));
+        let is_made = |path: &PathBuf| made.iter().any(|folder| path.starts_with(folder));
+        for path in self.all_files().iter().filter(|path| is_made(path)) {
+            if let Some(found) = detector::found(&std::fs::read(path).unwrap_or_default()) {
+                panic!("{found} in {}", path.display());
+            }
+        }
+    }
+}
 
 impl Folder {
     /// With nothing in it.
     pub(crate) fn new() -> Folder {
-        Folder(TempDir::new().unwrap())
+        Folder {
+            dir: TempDir::new().unwrap(),
+            planted: false,
+        }
+    }
+
+    /// The test writes a key where it belongs to the data.
+    pub(crate) fn with_a_planted_key(mut self) -> Folder {
+        self.planted = true;
+        self
     }
 
     /// With a configuration, a prompt and three rows for the offline model.
@@ -99,7 +128,7 @@ impl Folder {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.dir.path().join(name)
     }
 
     pub(crate) fn exists(&self, name: &str) -> bool {
@@ -137,7 +166,7 @@ impl Folder {
     /// Every file below the folder.
     pub(crate) fn all_files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
-        let mut folders = vec![self.0.path().to_owned()];
+        let mut folders = vec![self.dir.path().to_owned()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -153,12 +182,12 @@ impl Folder {
 
     /// `datagen` with these arguments, in this folder, with an empty environment.
     pub(crate) fn datagen<const N: usize>(&self, arguments: [&str; N]) -> Run {
-        Run::new(Path::new(env!("CARGO_BIN_EXE_datagen")), self.0.path()).args(arguments)
+        Run::new(Path::new(env!("CARGO_BIN_EXE_datagen")), self.dir.path()).args(arguments)
     }
 
     /// A shell with this script, where `$DATAGEN` is the program.
     pub(crate) fn shell(&self, script: &str) -> Run {
-        Run::new(Path::new("/bin/sh"), self.0.path())
+        Run::new(Path::new("/bin/sh"), self.dir.path())
             .args(["-c", script])
             .env("DATAGEN", env!("CARGO_BIN_EXE_datagen"))
     }

@@ -3,7 +3,13 @@
 #[cfg(test)]
 mod closed_output;
 #[cfg(test)]
+mod detector;
+#[cfg(test)]
 mod endpoint;
+#[cfg(test)]
+mod extract;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod filters;
 #[cfg(test)]
@@ -27,6 +33,10 @@ mod mistakes_in_settings;
 #[cfg(test)]
 mod output;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
+mod retry;
+#[cfg(test)]
 mod running_again;
 #[cfg(test)]
 mod secrets;
@@ -36,6 +46,8 @@ mod server;
 mod shared_limits;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod status;
 #[cfg(test)]
 mod steering;
 #[cfg(test)]

@@ -124,7 +124,7 @@ fn damage_in_the_middle_of_a_dataset_is_named_by_its_line_and_left_alone() {
     assert_snapshot!(folder.datagen(["run"]).end().shown(), @"
         exit 2
         --- stderr
-        error: output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing an object, column 40); take the line out, and its row is made again from the journal
+        error: output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing an object, column 40); a run with `--repair` moves the line aside and makes its row again from the journal
         ");
     assert_eq!(folder.read("output/demo/result.jsonl"), damaged);
 }

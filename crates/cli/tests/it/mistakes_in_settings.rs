@@ -76,6 +76,15 @@ fn all_faults_are_told_at_once() {
 }
 
 #[test]
+fn a_word_that_a_setting_does_not_know() {
+    assert_snapshot!(said(nothing, ["--set", "run.durability=eech"], &[]), @"
+    exit 2
+    --- stderr
+    error: --set run.durability: `run.durability`: found `eech`, expected `group` or `each`; did you mean `each`?
+    ");
+}
+
+#[test]
 fn yaml_that_is_none() {
     let mistake =
         |folder: Folder| folder.edit("config.yaml", "  model: tiny", "  model: tiny\n\tkey: 1");
@@ -165,7 +174,7 @@ fn a_key_that_is_still_the_placeholder() {
 
 #[test]
 fn a_key_in_the_address() {
-    let queried = |folder: Folder| folder.edit("config.yaml", "/v1", "/v1?api_key=sk-12345678");
+    let queried = |folder: Folder| folder.edit("config.yaml", "/v1", "/v1?api_key=sk-Rk5vQz81bW");
     let shown = said(queried, [], &[]);
     assert!(!shown.contains("12345678"), "{shown}");
     assert_snapshot!(shown, @"
@@ -174,7 +183,7 @@ fn a_key_in_the_address() {
     error: `model.base_url` (config.yaml:2) holds a secret in its query (`api_key=`); use `api_key_env` or `headers`
     ");
 
-    let named = |folder: Folder| folder.edit("config.yaml", "http://", "http://me:sk-12345678@");
+    let named = |folder: Folder| folder.edit("config.yaml", "http://", "http://me:sk-Rk5vQz81bW@");
     let shown = said(named, [], &[]);
     assert!(!shown.contains("12345678"), "{shown}");
     assert_snapshot!(shown, @"
@@ -190,7 +199,7 @@ fn a_key_over_plain_http_to_another_machine() {
         "--set",
         "model.base_url=http://llm.example/v1",
         "--set",
-        "model.api_key=sk-12345678",
+        "model.api_key=sk-Rk5vQz81bW",
     ];
     let shown = said(nothing, far, &[]);
     assert!(!shown.contains("12345678"), "{shown}");

@@ -125,7 +125,7 @@ fn limits_key_and_address_may_change_at_any_time() {
         ])
         .args([
             "--set",
-            "model.api_key=sk-12345678",
+            "model.api_key=sk-Rk5vQz81bW",
             "--set",
             "model.rate_limit=600",
         ])

@@ -2,90 +2,141 @@
 
 use serde_json::json;
 
-use crate::harness::{Ended, Folder};
+use crate::detector::{self, KEY, base64, hex, percent};
+use crate::harness::{Ended, Folder, rows};
 use crate::server::{Answer, Server, completion};
 
-const KEY: &str = "sk-proj-Zq7/Wm2xKd9vTb4RhYc6LnPj3";
-/// `printf %s "$KEY" | base64`.
-const KEY_IN_BASE64: &str = "c2stcHJvai1acTcvV20yeEtkOXZUYjRSaFljNkxuUGoz";
-/// A part of a key that is this long is no accident.
-const PIECE: usize = 12;
+/// The key in the ways in which endpoints, proxies and logs write it.
+fn spellings() -> Vec<String> {
+    let mut ways = vec![
+        KEY.to_owned(),
+        hex(KEY),
+        hex(KEY).to_uppercase(),
+        percent(KEY, false),
+        percent(KEY, true),
+    ];
+    for before in ["", "u:", "key=", "Bearer "] {
+        let digits = base64(format!("{before}{KEY}").as_bytes());
+        ways.push(digits.replace('+', "-").replace('/', "_"));
+        ways.push(digits);
+    }
+    ways
+}
 
-/// Says the key back in every way that was ever seen.
-fn gossiping() -> Server {
-    Server::start(|asked| {
-        let masked = format!("{}****{}", &KEY[..14], &KEY[KEY.len() - 14..]);
+/// Parts of the key that are long enough to be one.
+fn pieces() -> Vec<String> {
+    let masked = format!("{}****{}", &KEY[..14], &KEY[KEY.len() - 14..]);
+    let digits = base64(format!("user:{KEY}").as_bytes());
+    vec![
+        masked,
+        KEY[8..24].to_owned(),
+        KEY[20..28].to_owned(),
+        hex(&KEY[3..15]),
+        digits[12..32].to_owned(),
+    ]
+}
+
+/// Says the key back in every way that was ever seen; the answer to the last row ends the run.
+fn gossiping(end: fn() -> Answer) -> Server {
+    Server::start(move |asked| {
+        let all = spellings().join(" and ");
+        let parts = pieces().join(", ");
         match asked.user() {
             "Write about topic 0." => {
-                let mut body =
-                    completion(&format!("Your key is {KEY}, in base64 {KEY_IN_BASE64}."));
+                let mut body = completion(&format!("Your key is {KEY}, or {all}."));
                 body["choices"][0]["message"]["reasoning_content"] =
-                    json!(format!("the key: {KEY}"));
+                    json!(format!("the key: {all}"));
                 body["system_fingerprint"] = json!(KEY);
                 Answer::json(200, &body).header("x-request-key", KEY)
             }
             "Write about topic 1." if asked.nth < 4 => {
-                Answer::error(500, KEY, &format!("with {KEY} and {masked}")).header("x-key", KEY)
+                Answer::error(500, KEY, &format!("with {all} and {parts}")).header("x-key", KEY)
             }
-            "Write about topic 1." => Answer::error(
-                400,
-                "bad",
-                &format!("Bearer {KEY} or {KEY_IN_BASE64}; {}", &KEY[8..24]),
-            ),
-            _ => Answer::error(
-                401,
-                "invalid_api_key",
-                &format!("Incorrect API key provided: {masked} ({KEY})"),
-            ),
+            "Write about topic 1." => {
+                Answer::error(400, "bad", &format!("Bearer {KEY} or {all}; {parts}"))
+            }
+            // Paid for, and an error all the same.
+            "Write about topic 2." => Answer::error(200, &spellings()[6], &format!("no: {all}")),
+            "Write about topic 3." => Answer::page(502, &format!("<html>{all} {parts}</html>")),
+            "Write about topic 4." => Answer::page(418, &format!("{parts}\n{all}")),
+            _ => end(),
         }
     })
+}
+
+fn refused() -> Answer {
+    let said = pieces().join(" or ");
+    Answer::error(
+        401,
+        "invalid_api_key",
+        &format!("Incorrect API key provided: {said} ({KEY})"),
+    )
+}
+
+/// To an address that has the key in it.
+fn redirected() -> Answer {
+    let address = format!(
+        "http://127.0.0.1:1/{}/{}?key={}#{}",
+        percent(KEY, false),
+        KEY,
+        percent(KEY, true),
+        hex(KEY)
+    );
+    Answer::page(302, &format!("<a href='{address}'>here</a>")).header("location", &address)
+}
+
+/// A limit of the day, in the words of somebody who shows what he was given.
+fn later() -> Answer {
+    let said = format!(
+        "daily limit of {} ({})",
+        pieces().join(" "),
+        spellings().join(" ")
+    );
+    Answer::error(429, "rate_limit_exceeded", &said).header("retry-after", KEY)
 }
 
 /// Looks for the key in all that a command said and left, except the files that hold it by the user's will.
 #[track_caller]
 fn nowhere(folder: &Folder, ended: &Ended, known: &[&str]) {
+    let (found, logs) = found(folder, ended, known);
+    assert!(logs > 0, "the log is looked through too");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// What of the key stands where, and how many log files were looked through.
+fn found(folder: &Folder, ended: &Ended, known: &[&str]) -> (Vec<String>, usize) {
+    let said = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
     let mut texts = vec![
-        (
-            "standard output".to_owned(),
-            ended.stdout.clone().into_bytes(),
-        ),
-        (
-            "standard error".to_owned(),
-            ended.stderr.clone().into_bytes(),
-        ),
+        said("standard output", &ended.stdout),
+        said("standard error", &ended.stderr),
     ];
     for path in folder.all_files() {
-        if !known.iter().any(|name| path == folder.path(name)) {
-            texts.push((path.display().to_string(), std::fs::read(&path).unwrap()));
+        // The name of a file is as public as what is in it.
+        let name = path.display().to_string();
+        texts.push((format!("the name {name}"), name.clone().into_bytes()));
+        if !known.iter().any(|known| path == folder.path(known)) {
+            texts.push((name, std::fs::read(&path).unwrap()));
         }
     }
     let logs = texts.iter().filter(|(name, _)| name.ends_with(".log"));
-    assert!(logs.count() > 0, "the log is looked through too");
-    for secret in [KEY, KEY_IN_BASE64] {
-        for piece in secret.as_bytes().windows(PIECE) {
-            for (place, text) in &texts {
-                let found = text.windows(PIECE).position(|part| part == piece);
-                assert!(
-                    found.is_none(),
-                    "{} is in {place}: {}",
-                    String::from_utf8_lossy(piece),
-                    String::from_utf8_lossy(text)
-                );
-            }
-        }
-    }
+    let logs = logs.filter(|(_, text)| !text.is_empty()).count();
+    let found = texts
+        .iter()
+        .filter_map(|(place, text)| Some(format!("{place}: {}", detector::found(text)?)));
+    (found.collect(), logs / 2)
 }
 
-/// A run that meets every kind of answer and ends with a refusal, with the key given in some way.
+/// A run that meets every kind of answer and ends with the last of them, with the key given in some way.
 #[track_caller]
 fn told_nobody(
     given: impl FnOnce(Folder) -> Folder,
     arguments: [&str; 2],
     variable: [&str; 2],
     known: &[&str],
+    (end, exit): (fn() -> Answer, i32),
 ) {
-    let server = gossiping();
-    let folder = given(Folder::asking(&server)).edit(
+    let server = gossiping(end);
+    let folder = given(Folder::asking(&server).file("rows.jsonl", rows(6))).edit(
         "config.yaml",
         "logging: {dir: null}",
         "logging: {level: trace}",
@@ -96,14 +147,14 @@ fn told_nobody(
             .args(arguments)
             .env(variable[0], variable[1])
     };
-    let ended = run().exits(4);
+    let ended = run().exits(exit);
     let first = &server.asked()[0];
     assert!(
         first.head.contains(KEY),
         "the endpoint gets it: {}",
         first.head
     );
-    assert!(server.hits() > 3, "all answers were heard");
+    assert!(server.hits() > 8, "all answers were heard");
     nowhere(&folder, &ended, known);
     assert!(
         folder
@@ -120,7 +171,15 @@ fn told_nobody(
     // A refusal after the folder is open, which shows what has changed.
     let changed = run().args(["--set", "model.temperature=0.1"]).exits(2);
     nowhere(&folder, &changed, known);
+    // What was kept is judged again.
+    std::fs::remove_file(folder.path("output/demo/result.jsonl")).unwrap();
+    let again = run().args(["--limit", "1"]).exits(0);
+    nowhere(&folder, &again, known);
 }
+
+const REFUSED: (fn() -> Answer, i32) = (refused, 4);
+const REDIRECTED: (fn() -> Answer, i32) = (redirected, 4);
+const LATER: (fn() -> Answer, i32) = (later, 75);
 
 const NO_ARGUMENTS: [&str; 2] = ["--set", "run.extract_retries=0"];
 const NO_VARIABLE: [&str; 2] = ["UNUSED", ""];
@@ -134,7 +193,7 @@ fn a_key_in_the_configuration() {
             &format!("api_key: {KEY}"),
         )
     };
-    told_nobody(given, NO_ARGUMENTS, NO_VARIABLE, &["config.yaml"]);
+    told_nobody(given, NO_ARGUMENTS, NO_VARIABLE, &["config.yaml"], REFUSED);
 }
 
 #[test]
@@ -144,6 +203,7 @@ fn a_key_in_the_environment() {
         NO_ARGUMENTS,
         ["DATAGEN_MODEL__API_KEY", KEY],
         &[],
+        REFUSED,
     );
 }
 
@@ -154,12 +214,14 @@ fn a_key_on_the_command_line() {
         ["--set", &format!("model.api_key={KEY}")],
         NO_VARIABLE,
         &[],
+        REDIRECTED,
     );
     told_nobody(
         |folder| folder,
         ["--set", &format!("model={{api_key: \"{KEY}\"}}")],
         NO_VARIABLE,
         &[],
+        LATER,
     );
 }
 
@@ -167,7 +229,7 @@ fn a_key_on_the_command_line() {
 fn a_key_in_a_variable_that_the_user_names() {
     let given =
         |folder: Folder| folder.edit("config.yaml", "api_key_env: null", "api_key_env: MY_KEY");
-    told_nobody(given, NO_ARGUMENTS, ["MY_KEY", KEY], &[]);
+    told_nobody(given, NO_ARGUMENTS, ["MY_KEY", KEY], &[], LATER);
 }
 
 #[test]
@@ -179,12 +241,13 @@ fn a_key_in_a_header() {
             &format!("  model: tiny\n  headers: {{api-key: {KEY}}}"),
         )
     };
-    told_nobody(given, NO_ARGUMENTS, NO_VARIABLE, &["config.yaml"]);
+    told_nobody(given, NO_ARGUMENTS, NO_VARIABLE, &["config.yaml"], REFUSED);
     told_nobody(
         |folder| folder,
         NO_ARGUMENTS,
         ["DATAGEN_MODEL__HEADERS__API_KEY", KEY],
         &[],
+        REFUSED,
     );
 }
 
@@ -240,5 +303,63 @@ fn a_key_that_is_written_in_the_wrong_place_is_not_repeated() {
                 nowhere(&folder, &ended, &[]);
             }
         }
+    }
+}
+
+/// Whoever writes the key into the data finds it in the dataset: it is looked for in the right places.
+#[test]
+fn a_planted_key_is_found_in_every_file_that_holds_it() {
+    let server = Server::echoing();
+    for planted in [
+        KEY.to_owned(),
+        hex(KEY),
+        base64(format!("u:{KEY}").as_bytes()),
+        KEY[4..14].to_owned(),
+    ] {
+        let row = json!({"topic": format!("what {planted} means")});
+        let folder = Folder::asking(&server)
+            .with_a_planted_key()
+            .edit(
+                "config.yaml",
+                "logging: {dir: null}",
+                "logging: {level: trace}",
+            )
+            .file("rows.jsonl", format!("{row}\n"));
+        let ended = folder.datagen(["run"]).exits(0);
+        let (found, logs) = found(&folder, &ended, &["rows.jsonl"]);
+        assert_eq!(logs, 1);
+        for file in ["result.jsonl", "journal.jsonl", ".log"] {
+            let is_there = found.iter().any(|found| {
+                found
+                    .split(": ")
+                    .next()
+                    .is_some_and(|place| place.ends_with(file))
+            });
+            assert!(is_there, "{planted} is not found in {file}: {found:?}");
+        }
+        let preview = folder.datagen(["preview"]).exits(0);
+        let (found, _) = crate::secrets::found(&folder, &preview, &["rows.jsonl"]);
+        assert!(
+            found
+                .iter()
+                .any(|found| found.starts_with("standard output: ")),
+            "{found:?}"
+        );
+    }
+}
+
+/// What the model writes is the user's; only the whole key is taken out of it, before it is kept.
+#[test]
+fn a_part_of_the_key_in_the_text_of_an_answer_is_left_as_it_is() {
+    let said = format!("Yours begins with {}.", &KEY[..12]);
+    let whole = format!("{said} Or {KEY}.");
+    let server = Server::start(move |_| Answer::good(&whole));
+    let folder = Folder::asking(&server).with_a_planted_key();
+    let limited = ["run", "--limit", "1", "--set"];
+    let key = format!("model.api_key={KEY}");
+    folder.datagen(limited).args([key.as_str()]).exits(0);
+    for file in ["result.jsonl", "journal.jsonl"] {
+        let text = folder.read(&format!("output/demo/{file}"));
+        assert!(text.contains(&format!("{said} Or [redacted].")), "{text}");
     }
 }

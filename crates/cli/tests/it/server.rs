@@ -62,6 +62,14 @@ impl Answer {
         Answer::json(status, &json!({"error": error}))
     }
 
+    /// Text that is no JSON.
+    pub(crate) fn page(status: u16, text: &str) -> Answer {
+        Answer {
+            body: text.as_bytes().to_vec(),
+            ..Answer::json(status, &Value::Null)
+        }
+    }
+
     pub(crate) fn header(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self

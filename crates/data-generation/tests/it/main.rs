@@ -3,10 +3,20 @@
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod every_row;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod paid;
 #[cfg(test)]
+mod pauses;
+#[cfg(test)]
+mod played;
+#[cfg(test)]
 mod running;
+#[cfg(test)]
+mod state_machine;

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
 
+use crate::cases::cases;
+
 fn pieces(pieces: Vec<&'static str>, count: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(select(pieces), 0..count).prop_map(|pieces| pieces.concat())
 }
@@ -48,7 +50,7 @@ fn obeys(extractor: &dyn Extract, answer: &str, content: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn tags_take_any_answer(name in "\\PC{1,3}|[a-b:<>/ -]{0,3}", answer in "\\PC*|[<>/ab:. -]{0,40}", content in ".*") {

@@ -7,6 +7,8 @@ use proptest::sample::select;
 use serde_json::Value;
 use std::sync::LazyLock;
 
+use crate::cases::cases;
+
 /// The template's pattern, with the white space that a closing tag may have here.
 static PATTERN: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?is)<draft\b[^>]*>\s*(.*?)\s*</draft\s*>").unwrap());
@@ -45,7 +47,7 @@ fn assert_same(answer: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2_000))]
 
     #[test]
     fn the_scanner_finds_what_the_pattern_finds_in_any_characters(

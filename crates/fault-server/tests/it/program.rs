@@ -1,6 +1,9 @@
 //! The program, as somebody starts it by hand.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
+
+use data_generation_fault_server::{FaultServer, Plan};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_data-generation-fault-server"))
@@ -45,13 +48,16 @@ fn a_name_that_is_not_known_is_refused_with_the_nearest_one() {
 
 #[test]
 fn a_port_that_is_taken_is_named_with_the_cure() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
-    let output = run(&["--port", &port]);
-    let words = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        words.contains(&port) && words.contains("another --port"),
-        "{words}"
-    );
-    assert_eq!(output.status.code(), Some(1));
+    let others = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = FaultServer::start_blocking(Plan::good()).unwrap();
+    for taken in [others.local_addr().unwrap(), ours.address()] {
+        let port = taken.port().to_string();
+        let output = run(&["--port", &port]);
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            words.contains(&port) && words.contains("another --port"),
+            "{words}"
+        );
+        assert_eq!(output.status.code(), Some(1));
+    }
 }

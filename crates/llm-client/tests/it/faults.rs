@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_generation_fault_server::trial::{self, Patience, expect, same};
 use data_generation_fault_server::{
-    Always, CERTIFICATE, Disposition, Every, FAULTS, Fault, FaultServer, Plan, Play, Seen, Times,
-    Who,
+    Always, CERTIFICATE, Disposition, Every, FAULTS, Fault, FaultServer, Plan, Seen, Times, Who,
 };
 use data_generation_llm_client::{
     ClassifyOptions, Client, ClientOptions, Error, ErrorKind, Model, OpenAi, OpenAiOptions, Reply,
     Request, RetryOptions, Timeouts, Verdict, classify,
 };
-use futures::StreamExt;
 
 /// The row that meets the fault.
 const ROW: u64 = 7;
@@ -21,30 +20,19 @@ const HURRY: u32 = 200;
 /// No entry takes longer; one that is asked for ever fails the test instead of stopping it.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Endpoints that speak HTTP/2 over TLS need a client that trusts their certificate, and so a process
-/// of its own: they have a test below.
-fn needs_trust(fault: &Fault) -> bool {
-    matches!(fault.play, Play::NotProcessed { .. })
-}
-
 fn plan(fault: &'static Fault, who: Who, times: Times) -> Plan {
     Plan::good().hurried(HURRY).fault(fault, who, times)
 }
 
 /// A model with the one short timeout that an entry needs to come to its end.
 fn model(server: &FaultServer, fault: &Fault) -> OpenAi {
-    let (short, long) = (Duration::from_millis(600), Duration::from_secs(30));
-    let mut timeouts = Timeouts {
-        connect: long,
-        idle: long,
-        total: long,
+    let (short, long) = (Duration::from_millis(1500), Duration::from_secs(30));
+    let patience = Patience::for_fault(fault, short, long);
+    let timeouts = Timeouts {
+        connect: patience.connect,
+        idle: patience.idle,
+        total: patience.total,
     };
-    match fault.play {
-        Play::SilentTls => timeouts.connect = short,
-        Play::Silent | Play::Stall(_) => timeouts.idle = short,
-        Play::Drip { .. } => timeouts.total = short,
-        _ => {}
-    }
     let options = OpenAiOptions::new(server.url(), "m-1");
     OpenAi::new(OpenAiOptions {
         timeouts,
@@ -70,53 +58,17 @@ fn row(n: u64) -> Request {
     Request::user(format!("row {n}"))
 }
 
-/// Tries something with every entry that is such, many at once; says of each what is wrong with it.
+/// Tries something with every entry that is such. Endpoints that speak HTTP/2 over TLS need a client that
+/// trusts their certificate, and so a process of its own: they have a test below.
 async fn all<F>(such: impl Fn(&Fault) -> bool, attempt: impl Fn(&'static Fault) -> F)
 where
-    F: Future<Output = Result<(), String>>,
+    F: Future<Output = Result<(), String>> + Send + 'static,
 {
     let faults = FAULTS
         .iter()
-        .filter(|fault| such(fault) && !needs_trust(fault));
-    let tries = faults.map(|fault| {
-        let attempt = attempt(fault);
-        async move {
-            let result = tokio::time::timeout(LONGEST, attempt).await;
-            (
-                fault.name,
-                result.unwrap_or_else(|_| Err("it never ends".into())),
-            )
-        }
-    });
-    let results: Vec<_> = futures::stream::iter(tries)
-        .buffer_unordered(24)
-        .collect()
-        .await;
-    let wrong: Vec<String> = results
-        .iter()
-        .filter_map(|(name, result)| Some(format!("{name}: {}", result.as_ref().err()?)))
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "of {}:\n{}",
-        results.len(),
-        wrong.join("\n")
-    );
-    assert!(!results.is_empty(), "no entry was tried");
-}
-
-fn expect(what: &str, right: bool, got: impl std::fmt::Debug) -> Result<(), String> {
-    match right {
-        true => Ok(()),
-        false => Err(format!("{what}, got {got:?}")),
-    }
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, got: T) -> Result<(), String> {
-    match expected == got {
-        true => Ok(()),
-        false => Err(format!("{what}: expected {expected:?}, got {got:?}")),
-    }
+        .filter(|fault| such(fault) && !fault.needs_trust());
+    let cases = faults.map(|fault| (fault.name.to_owned(), attempt(fault)));
+    trial::all(cases, 24, LONGEST).await;
 }
 
 /// Disposition, class, hint, cause and cure of a verdict.
@@ -185,16 +137,11 @@ async fn every_fault_has_its_disposition_class_cause_and_cure() {
             let server = FaultServer::start(plan(fault, Who::Every, Times::Always)).unwrap();
             let outcome = model(&server, fault).ask(&row(ROW), 1).await;
             judge(fault, &classify(&outcome, &ClassifyOptions::default()))?;
-            let on_the_wire = usize::from(!is_unseen(fault));
+            let on_the_wire = usize::from(!fault.is_unseen());
             same("requests", on_the_wire, server.seen().total())
         },
     )
     .await;
-}
-
-/// No request arrives where there is no way to the endpoint.
-fn is_unseen(fault: &Fault) -> bool {
-    fault.is_of_the_address() || matches!(fault.play, Play::Refused(_))
 }
 
 /// What the row got, and what the server saw of it.
@@ -213,7 +160,7 @@ fn requests(seen: &Seen) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_always_meets_a_fault_costs_what_the_table_says() {
-    let ends = |fault: &Fault| fault.requests.always != Always::UntilTooOld && !is_unseen(fault);
+    let ends = |fault: &Fault| fault.requests.always != Always::UntilTooOld && !fault.is_unseen();
     all(ends, |fault| async move {
         let (result, seen) = middle(fault, Times::Always).await;
         let expected = match fault.requests.always {
@@ -246,7 +193,7 @@ async fn a_row_that_meets_a_fault_once_costs_what_the_table_says_and_no_hint_is_
     let longest = Some(Duration::from_secs(2));
     let short = |fault: &Fault| {
         let waits = fault.disposition == Disposition::Pause && fault.hint > longest;
-        !is_unseen(fault) && !waits
+        !fault.is_unseen() && !waits
     };
     all(short, |fault| async move {
         let (result, seen) = middle(fault, Times::Once).await;
@@ -286,7 +233,7 @@ async fn a_run_that_never_had_an_answer_stops_where_the_table_says() {
             _ => 1,
         };
         same("attempts", attempts, error.attempts())?;
-        if !is_unseen(fault) {
+        if !fault.is_unseen() {
             same("requests", attempts, requests(&server.seen()))?;
         }
         let message = error.to_string();
@@ -327,11 +274,8 @@ async fn a_server_that_comes_back_costs_no_row() {
 
 #[tokio::test]
 async fn what_http2_leaves_out_is_sent_again_and_counts_nothing() {
-    // The system's own list of certificates is read anew in a process that is given another one.
-    if std::env::var_os("SSL_CERT_FILE")
-        .is_some_and(|file| file.to_string_lossy().contains("fault"))
-    {
-        for fault in FAULTS.iter().filter(|fault| needs_trust(fault)) {
+    if trial::is_trusted() {
+        for fault in FAULTS.iter().filter(|fault| fault.needs_trust()) {
             let server = FaultServer::start(plan(fault, Who::Every, Times::Always)).unwrap();
             let outcome = model(&server, fault).ask(&row(ROW), 1).await;
             let verdict = classify(&outcome, &ClassifyOptions::default());
@@ -343,15 +287,11 @@ async fn what_http2_leaves_out_is_sent_again_and_counts_nothing() {
         }
         return;
     }
-    let file = tempfile::Builder::new().prefix("fault").tempfile().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, CERTIFICATE).unwrap();
-    let variables = vec![
-        ("SSL_CERT_FILE", file.path().to_string_lossy().into_owned()),
-        ("NO_PROXY", "*".to_owned()),
-    ];
-    crate::transport::alone(
+    trial::alone(
         "faults::what_http2_leaves_out_is_sent_again_and_counts_nothing",
-        variables,
+        trial::trusting(file.path()),
     )
     .await;
 }

@@ -2,11 +2,17 @@
 
 // `cfg(test)` always holds here; it tells clippy that helpers may unwrap like the tests that they serve.
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod classify;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod fuzz_hints;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]

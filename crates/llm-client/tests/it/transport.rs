@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_generation_fault_server::trial;
 use data_generation_llm_client::{
     Answer, ErrorKind, Model, OpenAi, OpenAiOptions, Request, Timeouts, TransportError,
     TransportKind,
@@ -255,8 +256,8 @@ async fn a_name_without_an_address_has_its_kind() {
         }
         return;
     }
-    alone(
-        "a_name_without_an_address_has_its_kind",
+    trial::alone(
+        "transport::a_name_without_an_address_has_its_kind",
         vec![("NO_PROXY", "*".into())],
     )
     .await;
@@ -318,28 +319,6 @@ async fn a_certificate_that_nobody_signed_has_its_kind() {
     serving.join().unwrap();
 }
 
-/// Runs one test in a process of its own, with other variables around it.
-pub(crate) async fn alone(test: &str, variables: Vec<(&'static str, String)>) {
-    let test = match test.contains("::") {
-        true => test.to_owned(),
-        false => format!("transport::{test}"),
-    };
-    let run = tokio::task::spawn_blocking(move || {
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command
-            .args([&*test, "--exact", "--nocapture"])
-            .envs(variables)
-            .output()
-            .unwrap()
-    });
-    let output = run.await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}"
-    );
-}
-
 #[tokio::test]
 async fn nothing_but_the_proxy_is_read_from_the_environment_and_that_not_for_loopback() {
     let proxy = Server::start(vec![Act::Raw(http(200, &[], GOOD))]).await;
@@ -349,19 +328,19 @@ async fn nothing_but_the_proxy_is_read_from_the_environment_and_that_not_for_loo
         ("OPENAI_BASE_URL", "http://127.0.0.1:9/v1".into()),
         ("OPENAI_ORG_ID", "org-of-the-environment".into()),
     ];
-    alone(
-        "the_request_holds_every_field_and_nothing_else",
+    trial::alone(
+        "transport::the_request_holds_every_field_and_nothing_else",
         variables.to_vec(),
     )
     .await;
-    alone(
-        "without_a_key_there_is_no_authorization_and_without_a_system_no_message",
+    trial::alone(
+        "transport::without_a_key_there_is_no_authorization_and_without_a_system_no_message",
         variables.to_vec(),
     )
     .await;
     assert_eq!(proxy.hits(), 0);
-    alone(
-        "an_address_elsewhere_goes_through_the_proxy_where_there_is_one",
+    trial::alone(
+        "transport::an_address_elsewhere_goes_through_the_proxy_where_there_is_one",
         variables.to_vec(),
     )
     .await;

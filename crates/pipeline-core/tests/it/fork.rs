@@ -80,6 +80,30 @@ async fn a_source_with_a_torn_last_line_is_copied_up_to_it() {
 }
 
 #[tokio::test]
+async fn a_fork_that_was_killed_before_it_had_its_manifest_is_made_again() {
+    let bench = Bench::new();
+    bench.make(&rows(0..6)).await.unwrap();
+    let report = forked(&bench, Some("answer")).execute().await.unwrap();
+    for name in ["run.json", "result.jsonl"] {
+        std::fs::remove_file(report.run_dir.join(name)).unwrap();
+    }
+    bench.asked();
+    let report = forked(&bench, Some("answer")).execute().await.unwrap();
+    assert_eq!((bench.asked(), report.counts.ok), (0, 6));
+
+    // An answer that the source does not have was paid for here.
+    std::fs::remove_file(report.run_dir.join("run.json")).unwrap();
+    std::fs::remove_file(report.run_dir.join("result.jsonl")).unwrap();
+    let journal = report.run_dir.join("journal.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let other = text.replacen("answer to", "another to", 1);
+    std::fs::write(&journal, &other).unwrap();
+    let refused = forked(&bench, Some("answer")).execute().await.unwrap_err();
+    assert!(refused.to_string().contains("but no run.json"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&journal).unwrap(), other);
+}
+
+#[tokio::test]
 async fn forking_from_nothing_is_refused() {
     let bench = Bench::new();
     let error = forked(&bench, None).execute().await.unwrap_err();

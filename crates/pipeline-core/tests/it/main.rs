@@ -3,7 +3,13 @@
 #[cfg(test)]
 mod again;
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod fork;
+#[cfg(test)]
+mod fuzz_journal;
+#[cfg(test)]
+mod fuzz_rows;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! Integration tests, one module a topic.
 
+#[cfg(test)]
+mod cases;
 mod check;
 mod compile_errors;
 mod files;
 mod format_syntax;
+#[cfg(test)]
+mod fuzz_format;
+#[cfg(test)]
 mod property;
 mod rendering;
 

@@ -2,6 +2,8 @@ use data_generation_templating::{Prompt, Prompts, Syntax};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::cases::cases;
+
 /// A small grammar of templates. Depth is the number of `each` and `with` around, for `../`.
 fn template(depth: usize, size: u32) -> BoxedStrategy<String> {
     let name = path(depth);
@@ -152,7 +154,7 @@ fn agree(text: &str, row: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn the_check_says_fine_exactly_when_rendering_succeeds(text in template(0, 3), row in row()) {

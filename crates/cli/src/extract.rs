@@ -1,0 +1,100 @@
+//! `datagen extract`: the dataset of a run once more, with another extractor.
+
+use std::process::ExitCode;
+
+use data_generation::DataGenerationPipeline;
+use data_generation::pipeline::Rejudged;
+use rustix::fs::Mode;
+use serde_json::{Value, json};
+
+use crate::args::Extract;
+use crate::failure::Failure;
+use crate::run::command;
+use crate::{exit, output};
+
+/// A line for so many rows.
+const TOLD_EVERY: u64 = 1 << 17;
+
+pub(crate) fn run(extract: &Extract) -> Result<ExitCode, Failure> {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let quiet = extract.quiet;
+    let job = DataGenerationPipeline::extract_again(&extract.run)
+        .spec(&extract.extract)?
+        .command(command())
+        .progress(move |rows| {
+            if !quiet && rows.is_multiple_of(TOLD_EVERY) {
+                output::line(&format!("{rows} rows so far"));
+            }
+        });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("could not start", &error))?;
+    let done = runtime.block_on(async { job.await })?;
+    if extract.json {
+        output::data(&summary(&done, &extract.extract).to_string());
+    }
+    if !quiet {
+        tell(&done, &extract.extract);
+    }
+    Ok(if done.failed > 0 {
+        ExitCode::from(exit::ROWS_FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn tell(done: &Rejudged, spec: &str) {
+    for repair in &done.repairs {
+        output::line(&format!("warning: {repair}"));
+    }
+    output::line(&format!(
+        "extracted again with {spec}: {} rows = {} ok + {} failed; no request was sent",
+        done.rows, done.ok, done.failed
+    ));
+    if done.recovered + done.lost > 0 {
+        output::line(&format!(
+            "  {} of them had failed and are in the dataset now, {} were in it and are failed now",
+            done.recovered, done.lost
+        ));
+    }
+    if done.kept > 0 {
+        output::line(&format!(
+            "  {} failed rows stay as they are: no answer of theirs has a text to extract from",
+            done.kept
+        ));
+    }
+    if done.unjudged > 0 {
+        output::line(&format!(
+            "  {} answers are of rows that have no line yet; the next `datagen run` judges them first",
+            done.unjudged
+        ));
+    }
+    let dir = &done.run_dir;
+    output::line(&format!(
+        "  result    {}",
+        dir.join("result.jsonl").display()
+    ));
+    if done.failed > 0 {
+        output::line(&format!(
+            "  failures  {}",
+            dir.join("failures.jsonl").display()
+        ));
+    }
+}
+
+fn summary(done: &Rejudged, spec: &str) -> Value {
+    json!({
+        "run_dir": done.run_dir,
+        "extract": spec,
+        "rows": done.rows,
+        "ok": done.ok,
+        "failed": done.failed,
+        "recovered": done.recovered,
+        "lost": done.lost,
+        "kept": done.kept,
+        "unjudged": done.unjudged,
+        "requests": 0,
+        "wall_s": (done.wall.as_secs_f64() * 1000.0).round() / 1000.0,
+    })
+}

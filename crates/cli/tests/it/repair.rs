@@ -1,0 +1,164 @@
+//! `datagen run --repair`: damage in the middle of an old run is moved aside and made again.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::harness::{Folder, rows};
+use crate::server::{Answer, Server};
+
+const RESULT: &str = "output/demo/result.jsonl";
+const JOURNAL: &str = "output/demo/journal.jsonl";
+
+fn made(server: &Server) -> Folder {
+    let folder = Folder::asking(server).file("rows.jsonl", rows(8));
+    // One after the other, so that the lines are in the order of the rows.
+    let run = ["run", "-q", "--extract", "tag:t", "--concurrency", "1"];
+    folder.datagen(run).end();
+    folder
+}
+
+fn tagging() -> Server {
+    Server::start(|asked| Answer::good(&format!("<t>{}</t>", asked.user())))
+}
+
+/// Cuts a line in its middle, so that it is no JSON and yet a line.
+fn damage(folder: &Folder, name: &str, line: usize) {
+    let text = folder.read(name);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[line - 1] = &lines[line - 1][..50];
+    folder.write(name, lines.join("\n") + "\n");
+}
+
+fn sorted(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// What was moved aside: file and line of each.
+fn aside(folder: &Folder) -> Vec<(String, u64)> {
+    let mut moved = Vec::new();
+    for name in folder.names("output/demo") {
+        if name.starts_with(".damaged-") {
+            let lines = folder.lines(&format!("output/demo/{name}"));
+            let place = |line: &Value| {
+                (
+                    line["file"].as_str().unwrap().to_owned(),
+                    line["line"].as_u64().unwrap(),
+                )
+            };
+            moved.extend(lines.iter().map(place));
+        }
+    }
+    moved
+}
+
+const REPAIR: [&str; 5] = ["run", "--extract", "tag:t", "--repair", "--json"];
+
+#[test]
+fn rows_whose_lines_were_damaged_are_made_again_from_the_journal_without_a_request() {
+    let server = tagging();
+    let folder = made(&server);
+    let whole = folder.read(RESULT);
+    damage(&folder, RESULT, 2);
+    damage(&folder, RESULT, 5);
+    // And one that stands twice, and a torn end.
+    let lines = folder.read(RESULT);
+    let first = lines.lines().next().unwrap();
+    folder.write(RESULT, format!("{lines}{first}\n{{\"id"));
+    let damaged = folder.read(RESULT);
+    assert_snapshot!(folder.datagen(["run", "--extract", "tag:t"]).exits(2).shown(), @"
+    exit 2
+    --- stderr
+    error: output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing an object, column 50); a run with `--repair` moves the line aside and makes its row again from the journal
+    ");
+    assert!(
+        damaged.starts_with(&folder.read(RESULT)),
+        "refused and left, but for the torn end"
+    );
+
+    let ended = folder.datagen(REPAIR).exits(0);
+    assert_snapshot!(ended.shown(), @r#"
+    exit 0
+    --- stdout
+    {"run_dir":"output/demo","rows":8,"ok":2,"failed":0,"skipped":6,"pending":0,"not_in_input":0,"requests":0,"retries":0,"prompt_tokens":0,"completion_tokens":0,"wall_s":[TIME],"offline":false,"cut":0,"stopped":null}
+    --- stderr
+    warning: result.jsonl: 3 damaged lines, the first of them line 2, are in .damaged-[STAMP].jsonl now
+    going on with output/demo: 2 of 8 rows to do, 2 answers that are paid for are judged first
+    finished: 8 rows = 2 ok + 0 failed + 6 done before + 0 pending
+      requests  0 (0 retries)
+      tokens    0 prompt + 0 completion
+      time      [TIME], [SPEED]
+      result    output/demo/result.jsonl
+    "#);
+    assert_eq!(
+        sorted(&folder.read(RESULT)),
+        sorted(&whole),
+        "the same lines, byte for byte"
+    );
+    assert_eq!(server.hits(), 8, "nothing was asked again");
+    let expected = [2, 5, 9].map(|line| ("result.jsonl".to_owned(), line));
+    assert_eq!(aside(&folder), expected);
+    let summary = folder.datagen(REPAIR).exits(0).summary();
+    assert_eq!(
+        (&summary["skipped"], &summary["requests"]),
+        (&json!(8), &json!(0))
+    );
+    assert_eq!(aside(&folder).len(), 3, "there was nothing to do");
+}
+
+#[test]
+fn an_answer_that_is_damaged_too_is_asked_for_again_and_that_alone() {
+    let server = tagging();
+    let folder = made(&server);
+    let journal = folder.lines(JOURNAL);
+    damage(&folder, JOURNAL, 3);
+    damage(&folder, JOURNAL, 4);
+    let lost = journal[2]["row"].clone();
+    let result = folder.read(RESULT);
+    let line = 1 + result
+        .lines()
+        .position(|line| line.contains(lost.as_str().unwrap()))
+        .unwrap();
+    damage(&folder, RESULT, line);
+    assert_snapshot!(folder.datagen(["run", "--extract", "tag:t"]).exits(2).shown(), @"
+    exit 2
+    --- stderr
+    error: output/demo/result.jsonl:3: is no line of a dataset (EOF while parsing an object, column 50); a run with `--repair` moves the line aside and makes its row again from the journal
+    ");
+    let summary = folder.datagen(REPAIR).exits(0).summary();
+    assert_eq!(
+        (&summary["ok"], &summary["requests"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(server.hits(), 9);
+    assert_eq!(folder.lines(RESULT).len(), 8);
+    assert_eq!(folder.lines(JOURNAL).len(), 7);
+    assert_eq!(aside(&folder).len(), 3);
+}
+
+#[test]
+fn a_damaged_failure_is_judged_again() {
+    let server = Server::start(|_| Answer::good("no tag"));
+    let folder = made(&server);
+    let failures = "output/demo/failures.jsonl";
+    assert_eq!(folder.lines(failures).len(), 8);
+    damage(&folder, failures, 3);
+    let hits = server.hits();
+    let ended = folder.datagen(["run", "--extract", "tag:t"]).exits(2);
+    assert!(
+        ended.stderr.contains("failures.jsonl:3: ") && ended.stderr.contains("`--repair`"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(server.hits(), hits);
+    let summary = folder
+        .datagen(REPAIR)
+        .args(["--set", "run.extract_retries=0"])
+        .exits(3)
+        .summary();
+    assert_eq!(summary["failed"], 8);
+    assert_eq!(folder.lines(failures).len(), 8);
+    // Seven are asked anew, and of the eighth the two answers are there.
+    assert_eq!(summary["requests"], 7);
+}

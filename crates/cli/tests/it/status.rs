@@ -1,0 +1,265 @@
+//! `datagen status`: what became of a run, for who only looks.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Ended, Folder, rows};
+use crate::server::{Answer, Server};
+
+/// What differs from machine to machine in the text of a status.
+fn shown(ended: &Ended) -> String {
+    let patterns = [
+        (
+            r"median \d+ ms, 95 of 100 within \d+ ms, 99 within \d+ ms",
+            "[LATENCIES]",
+        ),
+        (r"\(\d+ s\)", "([S])"),
+        (r"'?http://127\.0\.0\.1:\S+", "[ADDRESS]"),
+    ];
+    patterns
+        .iter()
+        .fold(ended.shown(), |text, (pattern, stand_in)| {
+            let pattern = fancy_regex::Regex::new(pattern).unwrap();
+            pattern.replace_all(&text, *stand_in).into_owned()
+        })
+}
+
+fn status(folder: &Folder) -> Ended {
+    folder.datagen(["status", "--run", "output/demo"]).exits(0)
+}
+
+fn status_json(folder: &Folder) -> Value {
+    let ended = folder
+        .datagen(["status", "--run", "output/demo", "--json"])
+        .exits(0);
+    assert_eq!(ended.stdout.matches('\n').count(), 1);
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+/// The names and contents of a run folder.
+fn everything(folder: &Folder) -> Vec<(String, String)> {
+    let names = folder.names("output/demo").into_iter();
+    names
+        .map(|name| (name.clone(), folder.read(&format!("output/demo/{name}"))))
+        .collect()
+}
+
+fn number_of(user: &str) -> usize {
+    user.matches(char::is_numeric)
+        .collect::<String>()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn a_finished_run_with_failed_rows_is_told_by_class_and_message() {
+    let server = Server::start(|asked| match number_of(asked.user()) {
+        n @ (1 | 4) => Answer::error(422, "bad", &format!("no words for {n}")),
+        7 => Answer::good("no tag"),
+        n => Answer::good(&format!("<t>{n}</t>")),
+    });
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(10));
+    folder.datagen(["run", "-q", "--extract", "tag:t"]).exits(3);
+    let before = everything(&folder);
+    assert_snapshot!(shown(&status(&folder)), @r#"
+    exit 0
+    --- stdout
+    output/demo: finished
+      rows      7 ok + 3 failed, 0 pending; the last input has 10
+                2 x unprocessable
+                1 x extraction_miss
+                2 x "status N: no words for N"
+                1 x "extractor `tag:t`: no `<t>` in N bytes"
+      answers   9 in the journal, all of them judged
+      tokens    63 prompt + 45 completion
+      latency   [LATENCIES]; 11.1 % asked again
+      command   [TIME] ([S]) datagen run -q --extract tag:t: 7 ok, 3 failed of 10 rows
+      go on     ask again for what failed: datagen retry --run output/demo
+      go on     or for the commonest of it: datagen retry --run output/demo --class unprocessable
+      go on     try another extractor on the answers: datagen extract --run output/demo --extract SPEC
+    "#);
+    assert_eq!(everything(&folder), before, "it only reads");
+
+    let told = status_json(&folder);
+    assert_eq!(
+        (&told["state"], &told["ok"], &told["failed"]),
+        (&json!("finished"), &json!(7), &json!(3))
+    );
+    assert_eq!(
+        (&told["answers"], &told["re_asks"], &told["unjudged"]),
+        (&json!(9), &json!(1), &json!(0))
+    );
+    assert_eq!(
+        (&told["prompt_tokens"], &told["completion_tokens"]),
+        (&json!(63), &json!(45))
+    );
+    assert_eq!(told["messages"][0]["rows"], 2);
+    assert_eq!(told["commands"][0]["counts"]["failed"], 3);
+}
+
+#[test]
+fn a_running_run_a_stopped_one_and_a_killed_one_are_told_apart() {
+    let quick = std::sync::Arc::new(AtomicBool::new(false));
+    let mood = std::sync::Arc::clone(&quick);
+    let server = Server::start(move |_| {
+        let wait = if mood.load(Ordering::Relaxed) { 0 } else { 30 };
+        Answer::good("x").after(Duration::from_millis(wait))
+    });
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(1000));
+    let mut running = folder.datagen(["run", "-q"]).start();
+    running.until_lines("output/demo/result.jsonl", 3);
+    let told = status_json(&folder);
+    assert_eq!(told["state"], "running");
+    assert!(
+        told["why"].as_str().unwrap().starts_with("process "),
+        "{told}"
+    );
+    assert_eq!(
+        told["pending"].as_u64().unwrap() + told["ok"].as_u64().unwrap(),
+        1000
+    );
+    assert_eq!(told["go_on"], json!([]));
+
+    running.signal(Signal::INT);
+    running.exits(130);
+    let told = status_json(&folder);
+    assert_eq!(
+        (&told["state"], &told["why"]),
+        (&json!("stopped"), &json!("interrupted"))
+    );
+    assert_eq!(told["go_on"][0]["command"], "datagen run -q");
+    let ok = told["ok"].as_u64().unwrap();
+
+    let mut running = folder.datagen(["run", "-q"]).start();
+    running.until_lines("output/demo/result.jsonl", usize::try_from(ok).unwrap() + 3);
+    running.signal(Signal::KILL);
+    running.end();
+    let told = status_json(&folder);
+    assert_eq!(told["state"], "killed");
+    assert_eq!(
+        told["go_on"][0],
+        json!({"what": "make the rest", "command": "datagen run -q"})
+    );
+
+    quick.store(true, Ordering::Relaxed);
+    folder.datagen(["run", "-q"]).exits(0);
+    let told = status_json(&folder);
+    assert_eq!(
+        (&told["state"], &told["pending"], &told["go_on"]),
+        (&json!("finished"), &json!(0), &json!([]))
+    );
+}
+
+#[test]
+fn the_command_that_goes_on_names_the_folder_where_each_run_has_its_own() {
+    let folder = Folder::offline().edit(
+        "config.yaml",
+        "need_time_stamp: false",
+        "need_time_stamp: true",
+    );
+    folder
+        .datagen(["run", "-q", "--new", "--limit", "2"])
+        .exits(0);
+    let stamp = folder.names("output/demo").remove(0);
+    let dir = format!("output/demo/{stamp}");
+    // As a kill leaves it.
+    let manifest = folder.read(&format!("{dir}/run.json"));
+    let mut manifest: Value = serde_json::from_str(&manifest).unwrap();
+    manifest["commands"][0]["ended"] = Value::Null;
+    folder.write(&format!("{dir}/run.json"), manifest.to_string());
+    let ended = folder.datagen(["status", "--json", "--run", &dir]).exits(0);
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let command = told["go_on"][0]["command"].as_str().unwrap();
+    assert_eq!(command, format!("datagen run -q --limit 2 --resume {dir}"));
+    let script = command.replace("datagen", "\"$DATAGEN\"");
+    folder.shell(&script).exits(0);
+}
+
+#[test]
+fn damage_is_named_with_its_line_and_ends_nothing() {
+    let folder = Folder::offline().file("rows.jsonl", rows(6));
+    folder.datagen(["run", "-q"]).exits(0);
+    let result = folder.read("output/demo/result.jsonl");
+    let lines: Vec<&str> = result.lines().collect();
+    let damaged = [
+        lines[0],
+        "{\"id\":",
+        lines[2],
+        lines[2],
+        lines[4],
+        &lines[5][..50],
+    ]
+    .join("\n");
+    folder.write("output/demo/result.jsonl", damaged);
+    let journal = folder.read("output/demo/journal.jsonl");
+    folder.write(
+        "output/demo/journal.jsonl",
+        format!("{journal}\u{0}\u{0}\n{journal}"),
+    );
+    assert_snapshot!(shown(&status(&folder)), @"
+    exit 0
+    --- stdout
+    output/demo: finished
+      rows      3 ok + 0 failed, 3 pending; the last input has 6
+      answers   12 in the journal, 6 of them not judged yet
+      tokens    60 prompt + 156 completion
+      latency   [LATENCIES]; 0.0 % asked again
+      command   [TIME] ([S]) datagen run -q: 6 ok, 0 failed of 6 rows
+      note      the last line of output/demo/result.jsonl is torn; the next command mends it
+      damage    output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing a value, column 6); a run with `--repair` moves the line aside and makes its row again from the journal
+      damage    output/demo/result.jsonl: 1 lines stand here for rows that another line has; a run with `--repair` moves them aside
+      damage    output/demo/journal.jsonl:7: is no line of a journal: expected value at line 1 column 1; a run with `--repair` moves the line aside and goes on without that answer
+      go on     mend it and make the rest: datagen run -q --repair
+    ");
+}
+
+#[test]
+fn files_that_wait_for_their_places_are_the_ones_that_count() {
+    let folder = Folder::offline();
+    folder.datagen(["run", "-q"]).exits(0);
+    let result = folder.read("output/demo/result.jsonl");
+    let first = result.lines().next().unwrap().to_owned() + "\n";
+    let mut manifest: Value = serde_json::from_str(&folder.read("output/demo/run.json")).unwrap();
+    manifest["put_in_place"] = json!({"result.jsonl": first.len(), "failures.jsonl": 0});
+    folder.write("output/demo/run.json", manifest.to_string());
+    folder.write("output/demo/.result.jsonl.extracted", &first);
+    folder.write("output/demo/.failures.jsonl.extracted", "");
+    let told = status_json(&folder);
+    assert_eq!(
+        (&told["ok"], &told["put_in_place"]),
+        (&json!(1), &json!(true))
+    );
+    assert_eq!(
+        folder.read("output/demo/result.jsonl"),
+        result,
+        "it only reads"
+    );
+}
+
+#[test]
+fn mistakes_are_refused_with_what_to_do() {
+    let folder = Folder::offline().file("output/demo/notes.txt", "");
+    let mistake = |dir: &str| folder.datagen(["status", "--run", dir]).exits(2).shown();
+    assert_snapshot!(mistake("output/nope"), @"
+    exit 2
+    --- stderr
+    error: output/nope is not there
+      hint: a run's folder is the one that holds run.json; every run names it when it begins
+    ");
+    assert_snapshot!(mistake("output/demo"), @"
+    exit 2
+    --- stderr
+    error: output/demo is no run folder: it has no run.json
+      hint: a run's folder is the one that holds run.json; every run names it when it begins
+    ");
+    folder.write("output/demo/run.json", "{\n\"format\": ");
+    assert_snapshot!(mistake("output/demo"), @"
+    exit 2
+    --- stderr
+    error: output/demo/run.json:2: EOF while parsing a value at line 2 column 10
+    ");
+}

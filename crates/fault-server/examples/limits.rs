@@ -1,0 +1,194 @@
+//! Whether limits hold as the endpoint sees them: the real program against this crate's server, for minutes.
+//!
+//! `just limits` plays 60, 600, 6,000 and 60,000 requests a minute at the same time, each from a fresh start, killed
+//! and started again in the middle, and once more after a quiet minute; and tokens a minute, with answers of many
+//! lengths. The server counts by its own clock and refuses what is too much. It prints what it saw; it fails where a
+//! window was exceeded. `DATAGEN=path` says which program.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use data_generation_fault_server::{FaultServer, Got, Latency, Limit, Plan, Seen};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+/// How long the first two lives last.
+const LIFE: Duration = Duration::from_secs(75);
+/// How long the life after the quiet minute lasts.
+const SHORT_LIFE: Duration = Duration::from_secs(20);
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// What is tried.
+#[derive(Clone, Copy)]
+enum Trial {
+    Requests(u64),
+    Tokens(u64),
+}
+
+fn main() -> ExitCode {
+    let trials = [
+        Trial::Requests(60),
+        Trial::Requests(600),
+        Trial::Requests(6_000),
+        Trial::Requests(60_000),
+        Trial::Tokens(60_000),
+        Trial::Tokens(600_000),
+    ];
+    let lines: Vec<Outcome<String>> = std::thread::scope(|scope| {
+        let threads =
+            trials.map(|trial| scope.spawn(move || play(trial).map_err(|e| e.to_string())));
+        let ended = threads.map(|thread| match thread.join() {
+            Ok(line) => line.map_err(Into::into),
+            Err(_) => Err("a trial panicked".into()),
+        });
+        ended.into()
+    });
+    let mut code = ExitCode::SUCCESS;
+    say(
+        "a minute           requests  most in a minute  most in a second  refused  share used in the first minute",
+    );
+    for line in lines {
+        match line {
+            Ok(line) => say(&line),
+            Err(error) => {
+                say(&format!("FAILED: {error}"));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+/// The only place that prints.
+fn say(text: &str) {
+    // Whoever does not listen any more still wants the verdict, which is the exit code.
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+fn play(trial: Trial) -> Outcome<String> {
+    let program =
+        PathBuf::from(std::env::var_os("DATAGEN").ok_or("DATAGEN must say which program")?);
+    let place = tempfile::Builder::new().prefix("limits.").tempdir()?;
+    let (limit, setting) = match trial {
+        Trial::Requests(amount) => (
+            counting(Some(amount), None),
+            format!("model.rate_limit={amount}"),
+        ),
+        Trial::Tokens(amount) => (
+            counting(None, Some(amount)),
+            format!("model.token_limit={amount}"),
+        ),
+    };
+    let latency = Latency::LogNormal {
+        median: Duration::from_millis(300),
+        sigma: 0.5,
+    };
+    let plan = Plan::good()
+        .latency(latency)
+        .limit(limit)
+        .answers(|question| "word ".repeat(20 + (question.row * 7919 % 180) as usize));
+    let server = FaultServer::start_blocking(plan)?;
+    inputs(place.path(), &server, trial)?;
+    let mut first_minute = 0.0;
+    for (number, life) in [LIFE, LIFE, SHORT_LIFE].into_iter().enumerate() {
+        let mut child = start(&program, place.path(), &setting)?;
+        std::thread::sleep(life);
+        child.kill()?;
+        child.wait()?;
+        if number == 0 {
+            first_minute = used(&server.seen(), trial);
+        }
+        if number == 1 {
+            std::thread::sleep(MINUTE);
+        }
+    }
+    judge(trial, &server.stop(), first_minute)
+}
+
+fn counting(requests: Option<u64>, tokens: Option<u64>) -> Limit {
+    Limit {
+        window: MINUTE,
+        requests,
+        tokens,
+        retry_after: true,
+    }
+}
+
+fn inputs(place: &Path, server: &FaultServer, trial: Trial) -> Outcome<()> {
+    let rows = match trial {
+        Trial::Requests(amount) => amount * 4 + 1_000,
+        Trial::Tokens(amount) => amount / 20 + 1_000,
+    };
+    let rows: String = (0..rows).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    std::fs::write(place.join("rows.jsonl"), rows)?;
+    std::fs::write(place.join("user.txt"), "Write about the sea, row {{n}}")?;
+    let config = format!(
+        "model: {{base_url: '{}', api_key_env: null, model: m-1, max_tokens: 400}}\n\
+         prompts: {{system_prompt_path: null, user_prompt_path: user.txt}}\n\
+         input_data: {{path: rows.jsonl}}\n\
+         output_data: {{experiment_name: limits, need_time_stamp: false}}\n\
+         run: {{concurrency_limit: 512}}\n\
+         logging: {{dir: null}}\n",
+        server.url()
+    );
+    std::fs::write(place.join("config.yaml"), config)?;
+    Ok(())
+}
+
+fn start(program: &Path, place: &Path, setting: &str) -> Outcome<Child> {
+    let child = Command::new(program)
+        .args(["run", "--quiet", "--set", setting])
+        .current_dir(place)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok(child)
+}
+
+/// How much of the limit was used from ten seconds after the first request on, for a minute.
+fn used(seen: &Seen, trial: Trial) -> f64 {
+    let Some(first) = seen.requests.first() else {
+        return 0.0;
+    };
+    let (from, to) = (Duration::from_secs(10), Duration::from_secs(70));
+    let counted = seen
+        .requests
+        .iter()
+        .filter(|asked| (from..to).contains(&(asked.at - first.at)));
+    match trial {
+        Trial::Requests(amount) => counted.count() as f64 / amount as f64,
+        Trial::Tokens(amount) => {
+            counted.map(|asked| asked.tokens).sum::<u64>() as f64 / amount as f64
+        }
+    }
+}
+
+fn judge(trial: Trial, seen: &Seen, first_minute: f64) -> Outcome<String> {
+    let refused = seen
+        .requests
+        .iter()
+        .filter(|asked| asked.got == Got::Limited)
+        .count();
+    let (minute, second) = (seen.most_within(MINUTE), seen.most_within(SECOND));
+    let name = match trial {
+        Trial::Requests(amount) => format!("{amount} requests"),
+        Trial::Tokens(amount) => format!("{amount} tokens"),
+    };
+    let line = format!(
+        "{name:18} {:8}  {minute:16}  {second:16}  {refused:7}  {:.1} %",
+        seen.total(),
+        100.0 * first_minute
+    );
+    let exceeded = match trial {
+        Trial::Requests(amount) => minute as u64 > amount,
+        Trial::Tokens(_) => false,
+    };
+    if exceeded || refused > 0 {
+        return Err(format!("a window was exceeded: {line}").into());
+    }
+    Ok(line)
+}

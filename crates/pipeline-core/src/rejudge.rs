@@ -1,0 +1,435 @@
+//! Judging again what was answered: the dataset made once more from the journal, without a request.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::before::Before;
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::files::Files;
+use crate::folder::RunFolder;
+use crate::line::push_line;
+use crate::manifest::{Manifest, Setting};
+use crate::place::Target;
+use crate::record::{Failure, FailureReason, timestamp};
+use crate::report::Counts;
+use crate::row::{Row, RowId};
+use crate::scan::{Scan, damaged};
+use crate::shared::Shared;
+use crate::step::{Draft, StepContext, StepError, Workflow};
+use crate::stop::StopHandle;
+use crate::swap::{self, NewFiles};
+use crate::work;
+use crate::writer::WriterHandle;
+
+/// A finished or stopped run whose lines are to be made again from its journal, as with another extractor.
+///
+/// Of each row that has a line, the journaled answers are judged in their order: the first good one makes its
+/// line in the dataset, and where none is good the row is failed. Nothing is sent. A failed row of which no
+/// answer comes past the first step keeps its line: nothing else could be said of it. Answers of rows
+/// without a line are left to the next run.
+///
+/// Files and manifest change at one moment: a kill leaves all as it was or all as it will be.
+pub struct Rejudge {
+    disk: Disk,
+    folder: RunFolder,
+    manifest: Manifest,
+}
+
+/// What judging again came to.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Rejudged {
+    /// The run's folder.
+    pub run_dir: PathBuf,
+    /// Rows that have a line.
+    pub rows: u64,
+    /// Rows in the dataset now.
+    pub ok: u64,
+    /// Rows that are failed now.
+    pub failed: u64,
+    /// Rows that were failed and are in the dataset now.
+    pub recovered: u64,
+    /// Rows that were in the dataset and are failed now.
+    pub lost: u64,
+    /// Failed rows that kept their line, because no answer of theirs comes so far as to be judged anew.
+    pub kept: u64,
+    /// Answers of rows that have no line yet: the next run judges them.
+    pub unjudged: u64,
+    /// What was done to torn ends of files.
+    pub repairs: Vec<String>,
+    /// From start to end.
+    pub wall: Duration,
+}
+
+/// What a line of the dataset or of the failures says of its row.
+#[derive(Deserialize)]
+struct Head<'a> {
+    id: RowId,
+    index: u64,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+}
+
+/// What of a failure outlives another judgement.
+#[derive(Deserialize)]
+struct OldFailure {
+    attempts: u32,
+    timestamp: String,
+}
+
+enum Judged {
+    Good(Vec<u8>),
+    Bad(Failure),
+    /// Nothing came past the first step: how many answers there were.
+    Nothing {
+        answers: usize,
+    },
+}
+
+impl Rejudge {
+    /// Opens a run folder: it is locked from here on.
+    ///
+    /// # Errors
+    ///
+    /// When it is no run folder, another process works on it, or its manifest cannot be read.
+    pub fn open(dir: &Path) -> Result<Rejudge, Error> {
+        Rejudge::open_on(Disk::default(), dir)
+    }
+
+    pub(crate) fn open_on(disk: Disk, dir: &Path) -> Result<Rejudge, Error> {
+        Manifest::of_run(dir)?;
+        let folder = RunFolder::open(&disk, &Target::Folder(dir.to_owned()))?;
+        // Only now is it certain that nobody changes it.
+        let manifest = Manifest::of_run(dir).map_err(|error| error.in_run(dir))?;
+        Ok(Rejudge {
+            disk,
+            folder,
+            manifest,
+        })
+    }
+
+    /// What the folder was made with.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Judges all rows with these steps. `extract` names the extractor in what makes the dataset one;
+    /// `settings` and `command` go into the manifest; `progress` hears every now and then how many rows are done.
+    ///
+    /// Reads and writes files on the task that polls it.
+    ///
+    /// # Errors
+    ///
+    /// When a file is damaged, cannot be read or written: nothing is changed then.
+    pub async fn judge(
+        self,
+        workflow: &Workflow,
+        extract: &str,
+        settings: BTreeMap<String, Setting>,
+        command: Value,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Rejudged, Error> {
+        let (disk, dir) = (self.disk.clone(), self.folder.dir().to_owned());
+        self.judge_in(&dir, workflow, extract, settings, command, progress)
+            .await
+            .map_err(|error| {
+                swap::discard(&disk, &dir);
+                error.in_run(&dir)
+            })
+    }
+
+    async fn judge_in(
+        mut self,
+        dir: &Path,
+        workflow: &Workflow,
+        extract: &str,
+        settings: BTreeMap<String, Setting>,
+        command: Value,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Rejudged, Error> {
+        let began = Instant::now();
+        let same = self.manifest.dataset.get("extract").and_then(Value::as_str) == Some(extract);
+        let old_counts = self.manifest.counts;
+        self.manifest.begin_with_rows(settings, command);
+        self.manifest
+            .dataset
+            .insert("extract".to_owned(), Value::from(extract));
+
+        let disk = self.disk.clone();
+        let files = Files::open(&disk, dir)?;
+        let before = Before::load_all(dir)?;
+        let shared = Shared::new(
+            WriterHandle::reading(&files.journal),
+            Vec::new(),
+            StopHandle::new(),
+            None,
+        );
+        let mut pass = Pass {
+            shared: &shared,
+            workflow,
+            same,
+            last: last_failures(dir, &before)?,
+            new: NewFiles::create(&disk, dir)?,
+            done: Rejudged {
+                run_dir: dir.to_owned(),
+                rows: 0,
+                ok: 0,
+                failed: 0,
+                recovered: 0,
+                lost: 0,
+                kept: 0,
+                unjudged: unjudged(&before),
+                repairs: files.repairs.clone(),
+                wall: Duration::ZERO,
+            },
+            before,
+            progress,
+        };
+        pass.finished_rows(&dir.join("result.jsonl")).await?;
+        pass.failed_rows(&dir.join("failures.jsonl")).await?;
+        let Pass { new, mut done, .. } = pass;
+
+        self.manifest.put_in_place = new.sync(&disk, dir)?;
+        self.manifest.counts = old_counts;
+        self.manifest.counts.shift(done.recovered, done.lost);
+        self.manifest.end_with(
+            Counts {
+                rows: done.rows,
+                ok: done.ok,
+                failed: done.failed,
+                ..Counts::default()
+            },
+            None,
+        );
+        // From here on the new files count.
+        self.manifest.write(&disk, dir)?;
+        swap::complete(&disk, dir)?;
+        done.wall = began.elapsed();
+        Ok(done)
+    }
+}
+
+/// The last line of each row that is failed.
+fn last_failures(dir: &Path, before: &Before) -> Result<HashMap<RowId, u64>, Error> {
+    let mut last = HashMap::new();
+    crate::append::each_line(&dir.join("failures.jsonl"), |number, _, line| {
+        let (id, _) = crate::before::failed_id(line)?;
+        if before.failed.contains_key(&id) {
+            last.insert(id, number);
+        }
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+/// Answers of rows that have no line.
+fn unjudged(before: &Before) -> u64 {
+    let without_line = |(row, _): &&(RowId, u64)| {
+        !before.finished.contains(*row) && !before.failed.contains_key(row)
+    };
+    before.unjudged.iter().filter(without_line).count() as u64
+}
+
+/// One pass over the lines of a run.
+struct Pass<'a> {
+    shared: &'a Shared,
+    workflow: &'a Workflow,
+    /// Whether the extractor is the one that the lines were made with.
+    same: bool,
+    before: Before,
+    last: HashMap<RowId, u64>,
+    new: NewFiles,
+    done: Rejudged,
+    progress: &'a mut (dyn FnMut(u64) + Send),
+}
+
+const TOLD_EVERY: u64 = 4096;
+
+impl Pass<'_> {
+    async fn finished_rows(&mut self, path: &Path) -> Result<(), Error> {
+        let Some(mut lines) = Scan::open(path)? else {
+            return Ok(());
+        };
+        while let Some(line) = lines.next()? {
+            let number = line.number;
+            let text = line.text().map_err(|what| damaged(path, number, what))?;
+            let row = read_row(text).map_err(|what| damaged(path, number, what))?;
+            let Some(row) = row else {
+                let what = "has no `input`, so its row cannot be made again".to_owned();
+                return Err(damaged(path, number, what));
+            };
+            match self.judge(&row).await? {
+                Judged::Good(line) => self.good(&line)?,
+                Judged::Bad(failure) => {
+                    self.done.lost += 1;
+                    self.bad(&failure)?;
+                }
+                Judged::Nothing { answers } => {
+                    let what = format!(
+                        "the journal holds {answers} answers to this row and none of them is good, so the line \
+                         cannot be made again; put the journal back that belongs to it"
+                    );
+                    return Err(damaged(path, number, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn failed_rows(&mut self, path: &Path) -> Result<(), Error> {
+        let Some(mut lines) = Scan::open(path)? else {
+            return Ok(());
+        };
+        while let Some(line) = lines.next()? {
+            let number = line.number;
+            let text = line.text().map_err(|what| damaged(path, number, what))?;
+            let broken = |what: String| damaged(path, number, what);
+            let (id, _) = crate::before::failed_id(text).map_err(broken)?;
+            if self.last.get(&id) != Some(&number) {
+                continue;
+            }
+            let judged = match read_row(text).map_err(broken)? {
+                Some(row) => self.judge(&row).await?,
+                // Too large to be held, or no JSON: it was never asked.
+                None => Judged::Nothing { answers: 0 },
+            };
+            match judged {
+                Judged::Good(line) => {
+                    self.done.recovered += 1;
+                    self.good(&line)?;
+                }
+                Judged::Bad(failure) if !self.same => {
+                    let old: OldFailure = serde_json::from_str(text)
+                        .map_err(|error| broken(format!("is no line of failures: {error}")))?;
+                    self.bad(&Failure {
+                        attempts: old.attempts,
+                        timestamp: old.timestamp,
+                        ..failure
+                    })?;
+                }
+                // The same extractor says the same again, and the line may know more: what no answer came to.
+                Judged::Bad(_) => self.keep(text)?,
+                Judged::Nothing { .. } => {
+                    self.done.kept += 1;
+                    self.keep(text)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the answers of a row until one is good.
+    async fn judge(&mut self, row: &Row) -> Result<Judged, Error> {
+        let mut cx = StepContext {
+            shared: self.shared,
+            row: row.id,
+            step: "",
+            requests: AtomicU32::new(0),
+            answers: Mutex::new(Vec::new()),
+            replays: Mutex::new(self.before.unjudged_of(row.id).collect()),
+            may_send: false,
+            furthest: 0,
+        };
+        loop {
+            let mut draft = Draft::default();
+            let outcome = work::through(self.workflow, row, &mut draft, &mut cx).await;
+            let (class, message, response) = match outcome {
+                Ok(()) => {
+                    let requests = cx.requests.load(Ordering::Relaxed);
+                    let mut line = Vec::new();
+                    push_line(&mut line, &work::record(row.clone(), draft, requests))
+                        .expect("a record is JSON");
+                    return Ok(Judged::Good(line));
+                }
+                Err(
+                    StepError::Fail {
+                        class,
+                        message,
+                        response,
+                    }
+                    | StepError::Again {
+                        class,
+                        message,
+                        response,
+                    },
+                ) => (class, message, response),
+                Err(StepError::Stopped) => return Err(self.stopped(None)),
+                Err(StepError::Stop { message, .. }) => return Err(self.stopped(Some(message))),
+            };
+            // A step that gives up at one answer leaves the others, and they are paid for.
+            if cx.has_replays() {
+                continue;
+            }
+            let answers = cx.answers.into_inner();
+            let answers = answers.unwrap_or_else(PoisonError::into_inner);
+            if cx.furthest == 0 {
+                let answers = answers.len();
+                return Ok(Judged::Nothing { answers });
+            }
+            return Ok(Judged::Bad(Failure {
+                id: row.id,
+                index: row.index,
+                input: Some(row.json.clone()),
+                error: FailureReason { class, message },
+                response,
+                attempts: cx.requests.load(Ordering::Relaxed),
+                answers,
+                timestamp: timestamp(SystemTime::now()),
+            }));
+        }
+    }
+
+    fn stopped(&self, message: Option<String>) -> Error {
+        let reason = self.shared.stop.reason().map(|reason| reason.message);
+        let message = reason.or(message);
+        Error::usage(message.unwrap_or_else(|| "a step stopped".to_owned()))
+    }
+
+    fn good(&mut self, line: &[u8]) -> Result<(), Error> {
+        self.done.ok += 1;
+        self.tell();
+        self.new.result.write(line)
+    }
+
+    fn bad(&mut self, failure: &Failure) -> Result<(), Error> {
+        let mut line = Vec::new();
+        push_line(&mut line, failure).expect("a failure is JSON");
+        self.fail(&line)
+    }
+
+    fn keep(&mut self, line: &str) -> Result<(), Error> {
+        self.fail(format!("{line}\n").as_bytes())
+    }
+
+    fn fail(&mut self, line: &[u8]) -> Result<(), Error> {
+        self.done.failed += 1;
+        self.tell();
+        self.new.failures.write(line)
+    }
+
+    fn tell(&mut self) {
+        self.done.rows += 1;
+        if self.done.rows.is_multiple_of(TOLD_EVERY) {
+            (self.progress)(self.done.rows);
+        }
+    }
+}
+
+/// The row of a line; `None` where the line does not hold it.
+fn read_row(line: &str) -> Result<Option<Row>, String> {
+    let head: Head<'_> =
+        serde_json::from_str(line).map_err(|error| format!("is no line of a run: {error}"))?;
+    Ok(head.input.map(|input| Row {
+        id: head.id,
+        index: head.index,
+        json: input.to_owned(),
+    }))
+}
