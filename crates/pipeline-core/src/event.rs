@@ -142,6 +142,20 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The same room for other lines; room for more bytes than that is given back.
+    pub(crate) fn emptied(self, at_most: usize) -> Batch {
+        let emptied = |mut lines: Vec<u8>| {
+            lines.clear();
+            lines.shrink_to(at_most);
+            lines
+        };
+        Batch {
+            results: emptied(self.results),
+            failures: emptied(self.failures),
+            ..Batch::default()
+        }
+    }
+
     /// How many rows were finished.
     pub fn finished(&self) -> u64 {
         self.finished

@@ -27,6 +27,8 @@ use crate::stop::StopHandle;
 
 /// Lines that wait for their commit take at most so much memory; then whoever brings more waits.
 const QUEUED_BYTES: usize = 16 * 1024 * 1024;
+/// So many bytes of lines wait for no more: a quick run would hold megabytes of them otherwise.
+const COMMIT_BYTES: usize = 1024 * 1024;
 /// A semaphore counts in units of this, so that its number stays small.
 const UNIT: usize = 1024;
 /// Messages that wait for the writer.
@@ -116,6 +118,8 @@ pub(crate) struct Writer {
     unsynced: Vec<(Done, u64)>,
     /// Lines for the next commit.
     batch: Batch,
+    /// Room for the lines after those: rows come and go, and new room each time is memory in pieces.
+    spare: Batch,
     /// Since when something waits for a commit.
     dirty_since: Option<Instant>,
     /// The commit that is under way, if one is.
@@ -157,6 +161,7 @@ impl Writer {
             durability: options.durability,
             unsynced: Vec::new(),
             batch: Batch::default(),
+            spare: Batch::default(),
             dirty_since: None,
             commit: None,
             stop,
@@ -190,6 +195,7 @@ impl Writer {
                             self.room.add_permits(batch.units as usize);
                             if batch.units > 0 {
                                 committed(&batch);
+                                self.spare = batch.emptied(2 * COMMIT_BYTES);
                             }
                         }
                         Err(error) => {
@@ -212,7 +218,7 @@ impl Writer {
 
     /// Whether what waits for a commit has waited long enough. Answers alone wait for one too.
     fn lines_are_due(&self, open: bool) -> bool {
-        let full = self.batch.results.len() + self.batch.failures.len() > QUEUED_BYTES / 2;
+        let full = self.batch.results.len() + self.batch.failures.len() > COMMIT_BYTES;
         self.dirty_since
             .is_some_and(|since| full || !open || since.elapsed() >= self.sync_every)
     }
@@ -291,7 +297,7 @@ impl Writer {
         // A sync that only acknowledges answers leaves the lines to gather for their own.
         let batch = if self.lines_are_due(open) {
             self.dirty_since = None;
-            std::mem::take(&mut self.batch)
+            std::mem::replace(&mut self.batch, std::mem::take(&mut self.spare))
         } else {
             Batch::default()
         };
