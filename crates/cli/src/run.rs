@@ -233,6 +233,7 @@ fn summary(report: &Report) -> Value {
         "wall_s": (report.wall.as_secs_f64() * 1000.0).round() / 1000.0,
         "offline": report.offline,
         "cut": report.cut,
+        "lost": report.lost,
         "stopped": report.stopped.as_ref().map(ToString::to_string),
     })
 }
@@ -242,7 +243,7 @@ fn nothing_done(dir: &Path, offline: bool, error: &Error) -> Value {
     json!({
         "run_dir": dir, "rows": 0, "ok": 0, "failed": 0, "skipped": 0, "pending": 0, "not_in_input": 0,
         "requests": 0, "retries": 0, "prompt_tokens": 0, "completion_tokens": 0, "wall_s": 0.0,
-        "offline": offline, "cut": 0, "stopped": error.to_string(),
+        "offline": offline, "cut": 0, "lost": 0, "stopped": error.to_string(),
     })
 }
 
