@@ -422,17 +422,17 @@ fn a_daily_limit_is_a_reason_to_come_back_later() {
     let ended = folder.datagen(["run", "--concurrency", "1"]).exits(75);
     assert_eq!(server.hits(), 1);
     assert_snapshot!(ended.shown(), @"
-    exit 75
-    --- stderr
-    making output/demo: 3 of 3 rows to do
-    stopped: 3 rows = 0 ok + 0 failed + 0 done before + 3 pending
-      requests  1 (0 retries)
-      tokens    0 prompt + 0 completion
-      time      [TIME]
-      result    output/demo/result.jsonl
-      stopped:  status 429: slow down; come back after [TIME]
-      to go on: the same command
-    ");
+        exit 75
+        --- stderr
+        making output/demo: 3 of 3 rows to do
+        stopped: 3 rows = 0 ok + 0 failed + 0 done before + 3 pending
+          requests  1 (0 retries)
+          tokens    0 prompt + 0 completion
+          time      [TIME]
+          result    output/demo/result.jsonl
+          stopped:  status 429: slow down; come back after [TIME]
+          to go on: the same command
+        ");
 }
 
 #[test]

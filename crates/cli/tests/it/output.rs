@@ -28,6 +28,7 @@ fn json_is_one_line_on_standard_output_with_the_keys_of_the_summary() {
         "wall_s",
         "offline",
         "cut",
+        "lost",
         "stopped",
     ];
     assert_eq!(keys, expected);
