@@ -35,6 +35,15 @@ first-run *arguments:
 kill times="200":
     .ci/kill {{times}}
 
+# what datagen costs beside bare loops, in the shipped build (`just bench --quick`, `--list`, `--only NAME`)
+bench *arguments:
+    cargo build --profile dist -p data-generation-cli
+    cargo run --profile dist -p data-generation-bench -- {{arguments}}
+
+# what single pieces cost
+bench-micro *arguments:
+    cargo bench -p data-generation-bench --bench micro -- {{arguments}}
+
 # property tests and the state machine of running again, so many times as many cases as the tests try
 fuzz times="100":
     .ci/fuzz {{times}}

@@ -38,12 +38,15 @@ pub(crate) enum Unreadable {
     NotJson,
 }
 
+/// What a body came to.
+pub(crate) type Reading = Result<Completion, Unreadable>;
+
 /// After so many lines that together are no JSON yet, an event of a stream is read once more where it ends:
 /// whoever reads it again at each of a million lines never comes to the end.
 const TRIES: u32 = 32;
 
 /// Reads a body leniently.
-pub(crate) fn read(body: &[u8]) -> Result<Completion, Unreadable> {
+pub(crate) fn read(body: &[u8]) -> Reading {
     let body = std::str::from_utf8(body).map_err(|_| Unreadable::NotUtf8)?;
     let body = body.trim_start_matches('\u{feff}').trim();
     let mut completion = Completion::default();
@@ -215,7 +218,7 @@ impl Completion {
 }
 
 /// The members of an object in their order, doubled ones included, their values unread.
-pub(crate) struct Members<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {
     /// The last member of this name of which something can be made.
@@ -240,13 +243,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Walk;
         impl<'de> Visitor<'de> for Walk {
-            type Value = Vec<(String, &'de RawValue)>;
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
-                while let Some(key) = map.next_key::<Lossy>()? {
+                while let Some(key) = map.next_key::<Lossy<'de>>()? {
                     members.push((key.text, map.next_value()?));
                 }
                 Ok(members)
@@ -286,8 +289,8 @@ pub(crate) fn text(raw: &RawValue) -> Option<(String, bool)> {
     if !raw.get().starts_with('"') {
         return None;
     }
-    let lossy: Lossy = serde_json::from_str(raw.get()).ok()?;
-    Some((lossy.text, lossy.lone_surrogate))
+    let lossy: Lossy<'_> = serde_json::from_str(raw.get()).ok()?;
+    Some((lossy.text.into_owned(), lossy.lone_surrogate))
 }
 
 /// A whole number that is not negative, also one written as `41.0` or `"41"`.
@@ -332,30 +335,45 @@ fn usage(raw: &RawValue) -> Option<(u64, u64, u64)> {
     ))
 }
 
-/// A string of which half a surrogate pair is no reason to lose the rest.
-struct Lossy {
-    text: String,
+/// A string of which half a surrogate pair is no reason to lose the rest; borrowed where it holds no escape.
+struct Lossy<'a> {
+    text: Cow<'a, str>,
     lone_surrogate: bool,
 }
 
-impl<'de> Deserialize<'de> for Lossy {
+impl<'de: 'a, 'a> Deserialize<'de> for Lossy<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
         impl<'de> Visitor<'de> for Bytes {
-            type Value = Lossy;
+            type Value = Lossy<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Lossy, E> {
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
                 Ok(Lossy {
-                    text: text.to_owned(),
+                    text: Cow::Owned(text.to_owned()),
                     lone_surrogate: false,
                 })
             }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Lossy, E> {
-                Ok(lossy(bytes))
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(match std::str::from_utf8(bytes) {
+                    Ok(text) => Lossy {
+                        text: Cow::Borrowed(text),
+                        lone_surrogate: false,
+                    },
+                    Err(_) => mended(bytes),
+                })
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Lossy, A::Error> {
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(match std::str::from_utf8(bytes) {
+                    Ok(text) => Lossy {
+                        text: Cow::Owned(text.to_owned()),
+                        lone_surrogate: false,
+                    },
+                    Err(_) => mended(bytes),
+                })
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
                 Err(serde::de::Error::custom("a list is no string"))
             }
         }
@@ -364,33 +382,25 @@ impl<'de> Deserialize<'de> for Lossy {
     }
 }
 
-fn lossy(bytes: &[u8]) -> Lossy {
-    match String::from_utf8_lossy(bytes) {
-        Cow::Borrowed(text) => Lossy {
-            text: text.to_owned(),
-            lone_surrogate: false,
-        },
-        // serde_json writes half a pair as three bytes, each of which was replaced.
-        Cow::Owned(_) => {
-            let mut text = Vec::with_capacity(bytes.len());
-            let mut rest = bytes;
-            while let [first, tail @ ..] = rest {
-                match rest {
-                    [0xED, 0xA0..=0xBF, _, after @ ..] => {
-                        text.extend_from_slice("\u{fffd}".as_bytes());
-                        rest = after;
-                    }
-                    _ => {
-                        text.push(*first);
-                        rest = tail;
-                    }
-                }
+/// serde_json writes half a pair as three bytes, which are no UTF-8: one U+FFFD in the place of each.
+fn mended(bytes: &[u8]) -> Lossy<'static> {
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [0xED, 0xA0..=0xBF, _, after @ ..] => {
+                text.extend_from_slice("\u{fffd}".as_bytes());
+                rest = after;
             }
-            Lossy {
-                text: String::from_utf8_lossy(&text).into_owned(),
-                lone_surrogate: true,
+            _ => {
+                text.push(*first);
+                rest = tail;
             }
         }
+    }
+    Lossy {
+        text: Cow::Owned(String::from_utf8_lossy(&text).into_owned()),
+        lone_surrogate: true,
     }
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::body::{self, Completion, Unreadable};
+use crate::body::{self, Completion, Reading, Unreadable};
 use crate::failure::{Failure, redirect_target, with_words};
 use crate::hints::wait_hint;
 use crate::reply::{Reply, Usage, split_thoughts};
@@ -109,10 +109,22 @@ impl Default for ClassifyOptions {
 /// assert!(matches!(verdict, Verdict::Pause { hint: Some(wait), .. } if wait.as_millis() == 120));
 /// ```
 pub fn classify(outcome: &Result<Answer, TransportError>, options: &ClassifyOptions) -> Verdict {
-    let verdict = match outcome {
-        Err(error) => lost(error, options),
-        Ok(answer) if answer.is_paid() => paid(answer, options),
-        Ok(answer) => refused(answer.status, &Failure::from_body(&answer.body), answer),
+    let paid = outcome.as_ref().ok().filter(|answer| answer.is_paid());
+    let reading = paid.map(|answer| body::read(&answer.body));
+    classify_read(outcome, reading, options)
+}
+
+/// The same where the body of an answer that was paid for has been read: it is large, and what it cost is asked
+/// for before it is judged.
+pub(crate) fn classify_read(
+    outcome: &Result<Answer, TransportError>,
+    reading: Option<Reading>,
+    options: &ClassifyOptions,
+) -> Verdict {
+    let verdict = match (outcome, reading) {
+        (Err(error), _) => lost(error, options),
+        (Ok(answer), Some(reading)) => paid(answer, reading, options),
+        (Ok(answer), None) => refused(answer.status, &Failure::from_body(&answer.body), answer),
     };
     match verdict {
         Verdict::Pause {
@@ -166,8 +178,8 @@ fn lost(error: &TransportError, options: &ClassifyOptions) -> Verdict {
 }
 
 /// A 2xx: it was paid for, so it is read as leniently as can be.
-fn paid(answer: &Answer, options: &ClassifyOptions) -> Verdict {
-    let completion = match body::read(&answer.body) {
+fn paid(answer: &Answer, reading: Reading, options: &ClassifyOptions) -> Verdict {
+    let completion = match reading {
         Ok(completion) => completion,
         Err(unreadable) => return no_completion(unreadable, answer.body.len()),
     };
@@ -221,7 +233,9 @@ fn finished(mut completion: Completion, answer: &Answer, options: &ClassifyOptio
         warnings.push("lone_surrogate");
     }
     let usage = Usage::of(&completion, options.prompt_tokens);
-    let raw = (!completion.text.is_empty()).then(|| completion.text.clone());
+    // What is about to be split, as it was; good answers are not copied for the sake of bad ones.
+    let unsplit =
+        (completion.text.trim_start().starts_with("<think")).then(|| completion.text.clone());
     if split_thoughts(&mut completion, options.reasoning) == Some(false) {
         warnings.push("unclosed_think");
     }
@@ -236,14 +250,14 @@ fn finished(mut completion: Completion, answer: &Answer, options: &ClassifyOptio
             return fail(
                 "refusal",
                 format!("the model refused: {words}"),
-                raw.or(Some(completion.refusal)),
+                raw(unsplit, completion.text).or(Some(completion.refusal)),
             );
         }
         Some("content_filter" | "safety" | "recitation" | "prohibited_content") => {
             return fail(
                 "content_filter",
                 "the provider's content filter stopped the answer".into(),
-                raw,
+                raw(unsplit, completion.text),
             );
         }
         Some("length" | "max_tokens" | "model_length") => {
@@ -256,7 +270,7 @@ fn finished(mut completion: Completion, answer: &Answer, options: &ClassifyOptio
             let message = format!(
                 "the answer was cut after {tokens} tokens{spent}; raise `model.max_tokens`"
             );
-            return fail("cut_at_max_tokens", message, raw);
+            return fail("cut_at_max_tokens", message, raw(unsplit, completion.text));
         }
         _ if empty && completion.tool_calls => {
             return retry(
@@ -304,6 +318,11 @@ fn finished(mut completion: Completion, answer: &Answer, options: &ClassifyOptio
         at: answer.at,
         attempt: options.attempt,
     })
+}
+
+/// What the model wrote, thoughts included, where it wrote something.
+fn raw(unsplit: Option<String>, text: String) -> Option<String> {
+    Some(unsplit.unwrap_or(text)).filter(|text| !text.is_empty())
 }
 
 /// An error status, or a 200 that carries an error and names its status.

@@ -36,6 +36,8 @@ pub struct OpenAi {
     address: Arc<str>,
     /// All fields of the body but the messages.
     fields: Map<String, Value>,
+    /// What stands before and behind the messages in the identity of every request.
+    identity: (String, String),
 }
 
 impl OpenAi {
@@ -81,6 +83,7 @@ impl OpenAi {
             )
         })?;
         let endpoint = Endpoint {
+            chat: address(&base, CHAT),
             base,
             key: key.unwrap_or_default(),
             headers,
@@ -91,6 +94,7 @@ impl OpenAi {
         Ok(OpenAi {
             client,
             model: options.model,
+            identity: around_messages(&fields),
             address,
             fields,
         })
@@ -146,13 +150,30 @@ impl Model for OpenAi {
     }
 
     fn identity(&self, request: &Request) -> Vec<u8> {
-        let mut body = self.body(request);
-        if let Some(fields) = body.as_object_mut() {
-            fields.remove("max_tokens");
-            fields.remove("max_completion_tokens");
+        #[derive(serde::Serialize)]
+        struct Message<'a> {
+            content: &'a str,
+            role: &'a str,
         }
-        body.sort_all_objects();
-        body.to_string().into_bytes()
+        let system = request.system.as_deref().map(|content| Message {
+            content,
+            role: "system",
+        });
+        let user = Message {
+            content: &request.user,
+            role: "user",
+        };
+        let (before, behind) = &self.identity;
+        let mut identity =
+            Vec::with_capacity(before.len() + behind.len() + user.content.len() + 256);
+        identity.extend_from_slice(before.as_bytes());
+        match system {
+            Some(system) => serde_json::to_writer(&mut identity, &[system, user]),
+            None => serde_json::to_writer(&mut identity, &[user]),
+        }
+        .expect("texts are JSON, and memory takes them");
+        identity.extend_from_slice(behind.as_bytes());
+        identity
     }
 
     fn address(&self) -> Option<&str> {
@@ -230,9 +251,30 @@ impl Serialize for Messages<'_> {
     }
 }
 
+/// The body with all keys sorted and without what limits its tokens, cut where the messages stand: only they
+/// differ from request to request.
+fn around_messages(fields: &Map<String, Value>) -> (String, String) {
+    let mut fields = Value::Object(fields.clone());
+    fields.sort_all_objects();
+    let (mut before, mut behind) = ("{".to_owned(), String::new());
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        let member = format!("{}:{value}", Value::from(name.as_str()));
+        match name.as_str() {
+            "max_tokens" | "max_completion_tokens" => {}
+            name if name < "messages" => before.push_str(&format!("{member},")),
+            _ => behind.push_str(&format!(",{member}")),
+        }
+    }
+    before.push_str("\"messages\":");
+    behind.push('}');
+    (before, behind)
+}
+
 /// Where requests go and what they carry; async-openai's own reads the environment and panics on a bad key.
 struct Endpoint {
     base: Url,
+    /// The one address that is asked for again and again.
+    chat: String,
     key: SecretString,
     headers: HeaderMap,
 }
@@ -243,9 +285,10 @@ impl Config for Endpoint {
     }
 
     fn url(&self, path: &str) -> String {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
-        url.into()
+        match path {
+            CHAT => self.chat.clone(),
+            _ => address(&self.base, path),
+        }
     }
 
     fn query(&self) -> Vec<(&str, &str)> {
@@ -259,6 +302,15 @@ impl Config for Endpoint {
     fn api_key(&self) -> &SecretString {
         &self.key
     }
+}
+
+/// What async-openai asks for behind the base.
+const CHAT: &str = "/chat/completions";
+
+fn address(base: &Url, path: &str) -> String {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+    url.into()
 }
 
 /// Refuses what cannot work or would give a secret away. What is refused is never repeated: it may hold one.
@@ -403,4 +455,40 @@ fn secret_value(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_is_the_body_with_its_keys_sorted_and_without_its_maximum() {
+        let mut options = OpenAiOptions::new("http://127.0.0.1:1/v1", "m\"1\u{2028}");
+        (options.temperature, options.max_tokens) = (Some(0.7), Some(9));
+        for (name, value) in [
+            ("zeta", json!({"z": [{"b": 1, "a": 2}], "a": null})),
+            ("messages_", json!("\"messages\":")),
+            ("alpha", json!(1e30)),
+            ("a\"b", json!({"max_tokens": 5})),
+            ("max_completion_tokens", json!(5)),
+        ] {
+            options.extra.insert(name.into(), value);
+        }
+        for options in [options, OpenAiOptions::new("http://127.0.0.1:1/v1", "m")] {
+            let model = OpenAi::new(options).unwrap();
+            for system in [None, Some("be \"brief\"\n人".to_owned())] {
+                let request = Request {
+                    system,
+                    user: "tides\t\u{1}".into(),
+                };
+                let mut body = model.body(&request);
+                let fields = body.as_object_mut().unwrap();
+                fields.remove("max_tokens");
+                fields.remove("max_completion_tokens");
+                body.sort_all_objects();
+                let identity = String::from_utf8(model.identity(&request)).unwrap();
+                assert_eq!(identity, body.to_string());
+            }
+        }
+    }
 }

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::body::{self, Reading};
+use crate::classify::classify_read;
 use crate::gate::{Slot, Stopped, Wait};
 use crate::outage::Sign;
 use crate::reserve::{Refused, Reserved, guess_of};
@@ -36,6 +38,14 @@ pub(crate) struct Question<'a> {
     number: u64,
     /// What was wrong with the last earlier answer that settled nothing.
     unsettled: Option<(&'static str, String)>,
+    /// Tokens of the prompt: a guess, for answers that do not say.
+    prompt_tokens: u64,
+}
+
+/// What became of a request, and what its body says where it was paid for: that is read once.
+struct Came {
+    outcome: Result<Answer, TransportError>,
+    reading: Option<Reading>,
 }
 
 impl Drop for Question<'_> {
@@ -71,6 +81,7 @@ impl<'a> Question<'a> {
             attempt: 0,
             probed: false,
             number: client.outage.joined(),
+            prompt_tokens: guess_of(request),
             unsettled: None,
         }
     }
@@ -91,8 +102,8 @@ impl<'a> Question<'a> {
             let Some(reserved) = self.permit(&slot).await? else {
                 continue;
             };
-            let outcome = self.send(reserved).await?;
-            match self.judge(outcome, slot) {
+            let came = self.send(reserved).await?;
+            match self.judge(came, slot) {
                 Next::Settled(settled) => return settled,
                 Next::Again(slot) => kept = slot,
                 Next::BackOff {
@@ -113,7 +124,7 @@ impl<'a> Question<'a> {
         let mut failed = None;
         while let Some((answer, attempt)) = self.call.replay() {
             self.attempt = attempt;
-            let (class, message, budget) = match self.classify(&Ok(answer)) {
+            let (class, message, budget) = match classify(&Ok(answer), &self.classify_options()) {
                 Verdict::Usable(reply) => return Some(Ok(reply)),
                 Verdict::FailRow {
                     class,
@@ -199,7 +210,7 @@ impl<'a> Question<'a> {
     /// Waits for the limits. `None`: the gate has closed meanwhile, this slot is worth nothing.
     async fn permit(&self, slot: &Slot<'_>) -> Result<Option<Reserved<'a>>, Error> {
         let mut waited = false;
-        let reserved = Reserved::wait(self.client, self.prompt_tokens(), |limit, wait| {
+        let reserved = Reserved::wait(self.client, self.prompt_tokens, |limit, wait| {
             waited = true;
             let limit = limit.to_owned();
             self.call.event(&Event::Waiting {
@@ -237,10 +248,7 @@ impl<'a> Question<'a> {
     }
 
     /// One request, and its answer made safe.
-    async fn send(
-        &mut self,
-        reserved: Reserved<'a>,
-    ) -> Result<Result<Answer, TransportError>, Error> {
+    async fn send(&mut self, reserved: Reserved<'a>) -> Result<Came, Error> {
         self.spent.start();
         self.attempt = self.call.next_attempt();
         let _in_flight = InFlight::new(&self.client.in_flight);
@@ -254,7 +262,10 @@ impl<'a> Question<'a> {
             Err(_) => (None, start.elapsed()),
         };
         let paid = outcome.as_ref().ok().filter(|answer| answer.is_paid());
-        let usage = paid.map(|answer| Usage::of_body(&answer.body, self.prompt_tokens()));
+        let reading = paid.map(|answer| body::read(&answer.body));
+        let usage = reading
+            .as_ref()
+            .map(|reading| Usage::of_reading(reading, self.prompt_tokens));
         reserved.settle(&outcome, usage);
         self.call.event(&Event::Answered {
             attempt,
@@ -274,11 +285,12 @@ impl<'a> Question<'a> {
                 tracing::debug!(attempt, kind = ?error.kind(), error = error.message(), "not answered")
             }
         }
-        Ok(outcome)
+        Ok(Came { outcome, reading })
     }
 
-    fn judge(&mut self, outcome: Result<Answer, TransportError>, mut slot: Slot<'a>) -> Next<'a> {
-        let verdict = self.classify(&outcome);
+    fn judge(&mut self, came: Came, mut slot: Slot<'a>) -> Next<'a> {
+        let Came { outcome, reading } = came;
+        let verdict = classify_read(&outcome, reading, &self.classify_options());
         if !matches!(verdict, Verdict::StopRun { .. }) {
             self.probed = false;
         }
@@ -538,20 +550,14 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// A guess, for answers that do not say.
-    fn prompt_tokens(&self) -> u64 {
-        guess_of(self.request)
-    }
-
-    fn classify(&self, outcome: &Result<Answer, TransportError>) -> Verdict {
-        let options = ClassifyOptions {
+    fn classify_options(&self) -> ClassifyOptions {
+        ClassifyOptions {
             reasoning: self.client.options.reasoning,
             attempt: self.attempt,
-            prompt_tokens: self.prompt_tokens(),
+            prompt_tokens: self.prompt_tokens,
             succeeded_before: self.client.has_succeeded(),
             max_pause: Duration::from_secs(self.client.options.retry.max_pause_s),
-        };
-        classify(outcome, &options)
+        }
     }
 
     fn warn_of_unknown(&self, class: &'static str, message: &str) {

@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::ReasoningPolicy;
-use crate::body::Completion;
+use crate::body::{Completion, Reading};
 
 /// What a model said, taken out of an [`Answer`](crate::Answer) that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +73,14 @@ impl Usage {
     /// What an answer cost, good or not: what its body says, else a guess by its letters and the tokens of the
     /// prompt that are given here.
     pub fn of_body(body: &[u8], prompt_tokens: u64) -> Usage {
-        let completion = crate::body::read(body).unwrap_or_default();
-        Usage::of(&completion, prompt_tokens)
+        Usage::of_reading(&crate::body::read(body), prompt_tokens)
+    }
+
+    pub(crate) fn of_reading(reading: &Reading, prompt_tokens: u64) -> Usage {
+        match reading {
+            Ok(completion) => Usage::of(completion, prompt_tokens),
+            Err(_) => Usage::of(&Completion::default(), prompt_tokens),
+        }
     }
 
     pub(crate) fn of(completion: &Completion, prompt_tokens: u64) -> Usage {

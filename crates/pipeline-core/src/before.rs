@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::identity::Finished;
 use crate::journal;
 use crate::row::{Content, RowId};
+use crate::skim::Skim;
 
 /// The state of a run folder when a command begins.
 #[derive(Default)]
@@ -71,11 +72,14 @@ impl Before {
         // another row's answer would count as judged.
         let mut next_seq = judged.iter().max().map_or(1, |seq| seq + 1);
         each_line(&dir.join("journal.jsonl"), |_, offset, line| {
-            let head = answered_row(line)?;
-            next_seq = next_seq.max(head.seq + 1);
-            let rests = judged.contains(&head.seq) || finished.contains(head.row);
+            let (seq, row) = match journal::skim(line) {
+                Some(head) => head,
+                None => answered_row(line).map(|head| (head.seq, head.row))?,
+            };
+            next_seq = next_seq.max(seq + 1);
+            let rests = judged.contains(&seq) || finished.contains(row);
             if all_answers || !rests {
-                unjudged.push((head.row, offset));
+                unjudged.push((row, offset));
             }
             Ok(())
         })?;
@@ -100,9 +104,21 @@ impl Before {
 
 /// The row that a line of the dataset makes finished, or why it is no such line.
 pub(crate) fn finished_id(line: &str) -> Result<RowId, String> {
+    if let Some(id) = skim(line) {
+        return Ok(id);
+    }
     let head: ResultHead =
         serde_json::from_str(line).map_err(|error| no_line("a dataset", &error))?;
     Ok(head.id)
+}
+
+/// The row of a line of the dataset, where it is whole and as we write it.
+fn skim(line: &str) -> Option<RowId> {
+    let mut skim = Skim::new(line);
+    skim.literal("{\"id\":\"")?;
+    let id = RowId::from_hex(skim.ascii(32)?)?;
+    skim.literal("\"")?;
+    skim.ends_without(&["id"]).then_some(id)
 }
 
 /// The row that a line of failures is about and the answers that were judged for it, or why it is no such line.

@@ -63,8 +63,9 @@ pub(crate) struct Examined {
     mistaken: bool,
     pub(crate) warnings: Vec<String>,
     pub(crate) repeated: ShortSet,
-    /// How many finished rows the input has as the first of their kind.
+    /// How many finished rows the input has as the first of their kind, once they were counted.
     pub(crate) known: u64,
+    shorts: Shorts,
     pub(crate) seal: Seal,
 }
 
@@ -85,7 +86,6 @@ pub(crate) fn examine(
     source: &Lasting,
     max_row_bytes: usize,
     check: &mut dyn Check,
-    finished: &Finished,
     mut go_on: impl FnMut(u64) -> bool,
 ) -> Result<Examined, Error> {
     let (mut pass, file) = Pass::open(source, max_row_bytes)?;
@@ -133,7 +133,7 @@ pub(crate) fn examine(
             what,
         });
     }
-    let (repeated, known) = shorts.conclude(finished);
+    let repeated = shorts.repeated();
     let hash = hash.finalize().to_hex()[..32].to_owned();
     Ok(Examined {
         facts: InputFacts {
@@ -146,7 +146,8 @@ pub(crate) fn examine(
         mistaken,
         warnings,
         repeated,
-        known,
+        known: 0,
+        shorts,
         seal: Seal {
             file,
             blocks: blocks.into(),
@@ -174,6 +175,11 @@ impl Seal {
 }
 
 impl Examined {
+    /// Counts the finished rows that the input has, and lets go of what that takes.
+    pub(crate) fn count_known(&mut self, finished: &Finished) {
+        self.known = std::mem::take(&mut self.shorts).known(finished);
+    }
+
     /// Nothing is sent while something is wrong, unless bad rows may fail alone.
     pub(crate) fn refuse_problems(&mut self, skip_invalid: bool) -> Result<(), Error> {
         if self.problems.total == 0 || (skip_invalid && !self.mistaken) {
@@ -211,8 +217,7 @@ mod tests {
             name: path.display().to_string(),
             from: Where::File(path),
         };
-        let mut examined =
-            examine(&source, 100, &mut Wants, &Finished::default(), |_| true).unwrap();
+        let mut examined = examine(&source, 100, &mut Wants, |_| true).unwrap();
         let problems = examined.problems.clone();
         assert_eq!(
             (problems.total, problems.rows, problems.first.len()),
@@ -268,8 +273,7 @@ mod tests {
                 name: "rows".into(),
                 from: Where::Rows(rows),
             };
-            let mut examined =
-                examine(&source, 100, &mut Mistaken, &Finished::default(), |_| true).unwrap();
+            let mut examined = examine(&source, 100, &mut Mistaken, |_| true).unwrap();
             assert!(
                 examined
                     .refuse_problems(true)

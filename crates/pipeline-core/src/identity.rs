@@ -42,6 +42,8 @@ enum Known {
 }
 
 const PARTS: usize = 256;
+/// Finished rows have a start for about so many of them.
+const IDS_A_START: usize = 16;
 
 impl Occurrences {
     /// For an input that was read before.
@@ -90,31 +92,36 @@ impl Shorts {
         self.0.push(content.id(0).short());
     }
 
-    /// The contents that come more than once, and how many of `finished` the input has as the first of
-    /// their kind.
-    pub(crate) fn conclude(mut self, finished: &Finished) -> (ShortSet, u64) {
+    /// The contents that come more than once; all have come.
+    pub(crate) fn repeated(&mut self) -> ShortSet {
         self.0.sort_unstable();
-        let repeated = self
-            .0
-            .windows(2)
-            .filter(|pair| pair[0] == pair[1])
-            .map(|pair| pair[0])
-            .collect();
-        let mut rest = self.0.as_slice();
+        let pairs = self.0.windows(2).filter(|pair| pair[0] == pair[1]);
+        pairs.map(|pair| pair[0]).collect()
+    }
+
+    /// How many of `finished` the input has as the first of their kind; after [`repeated`](Shorts::repeated).
+    pub(crate) fn known(self, finished: &Finished) -> u64 {
+        let mut rest = self.0.iter().peekable();
         let mut known = 0;
         for id in &finished.ids {
             let short = id.short();
-            rest = &rest[rest.partition_point(|other| *other < short)..];
-            known += u64::from(rest.first() == Some(&short));
+            while rest.next_if(|other| **other < short).is_some() {}
+            known += u64::from(rest.peek() == Some(&&short));
         }
-        (repeated, known)
+        known
     }
 }
 
-/// The rows that are in the dataset: 16 bytes a row, and a bit for whether the input has it.
+/// The rows that are in the dataset: 16 bytes a row, half a byte to find it by, and a bit for whether the input
+/// has it.
 #[derive(Default)]
 pub(crate) struct Finished {
     ids: Vec<RowId>,
+    /// Where the ids begin whose first bits are 0, 1, 2 ...: a search through all of them would miss the cache
+    /// at every step.
+    starts: Vec<usize>,
+    /// How many bits behind the first ones there are.
+    behind: u32,
     met: Vec<u64>,
     met_count: u64,
 }
@@ -122,15 +129,26 @@ pub(crate) struct Finished {
 impl Finished {
     /// Takes the ids in any order; gives back one that stands twice, if any does.
     pub(crate) fn new(mut ids: Vec<RowId>) -> (Finished, Option<RowId>) {
-        ids.sort_unstable();
+        ids.sort_unstable_by_key(|id| u128::from_be_bytes(id.0));
         let doubled = ids
             .windows(2)
             .find(|pair| pair[0] == pair[1])
             .map(|pair| pair[0]);
         let met = vec![0; ids.len().div_ceil(64)];
+        let behind = 64
+            - (ids.len() / IDS_A_START)
+                .checked_ilog2()
+                .unwrap_or(0)
+                .max(1);
+        let parts = 1_u64 << (64 - behind);
+        let starts = (0..=parts)
+            .map(|part| ids.partition_point(|id| id.short() >> behind < part))
+            .collect();
         (
             Finished {
                 ids,
+                starts,
+                behind,
                 met,
                 met_count: 0,
             },
@@ -143,12 +161,19 @@ impl Finished {
     }
 
     pub(crate) fn contains(&self, id: RowId) -> bool {
-        self.ids.binary_search(&id).is_ok()
+        self.find(id).is_some()
+    }
+
+    fn find(&self, id: RowId) -> Option<usize> {
+        let part = (id.short() >> self.behind) as usize;
+        let (from, to) = (*self.starts.get(part)?, *self.starts.get(part + 1)?);
+        let found = self.ids[from..to].binary_search(&id).ok()?;
+        Some(from + found)
     }
 
     /// Notes that the input has this row; false where the row is not finished.
     pub(crate) fn meet(&mut self, id: RowId) -> bool {
-        let Ok(at) = self.ids.binary_search(&id) else {
+        let Some(at) = self.find(id) else {
             return false;
         };
         let bit = 1 << (at % 64);
@@ -165,9 +190,8 @@ impl Finished {
     }
 
     pub(crate) fn is_met(&self, id: RowId) -> bool {
-        self.ids
-            .binary_search(&id)
-            .is_ok_and(|at| self.met[at / 64] & (1 << (at % 64)) != 0)
+        self.find(id)
+            .is_some_and(|at| self.met[at / 64] & (1 << (at % 64)) != 0)
     }
 
     pub(crate) fn forget_met(&mut self) {
@@ -190,7 +214,7 @@ mod tests {
         let rows = [a, b, a, c, a, b];
         let mut shorts = Shorts::default();
         rows.iter().for_each(|row| shorts.push(*row));
-        let (repeated, _) = shorts.conclude(&Finished::default());
+        let repeated = shorts.repeated();
         assert_eq!(repeated.len(), 2);
         for mut occurrences in [
             Occurrences::after_a_pass(repeated),
@@ -209,7 +233,8 @@ mod tests {
         assert_eq!(doubled, None);
         let mut shorts = Shorts::default();
         [b, a].iter().for_each(|row| shorts.push(*row));
-        assert_eq!(shorts.conclude(&finished).1, 1);
+        assert!(shorts.repeated().is_empty());
+        assert_eq!(shorts.known(&finished), 1);
     }
 
     #[test]
@@ -223,5 +248,22 @@ mod tests {
             Finished::new(vec![a.id(0), b.id(0), a.id(0)]).1,
             Some(a.id(0))
         );
+    }
+
+    #[test]
+    fn every_finished_row_is_found_however_many_there_are_and_no_other() {
+        for count in [0, 1, 2, 15, 16, 33, 1000, 5000] {
+            let id = |n: u32| Content::of_bytes(&n.to_le_bytes()).id(0);
+            let (mut finished, doubled) = Finished::new((0..count).map(id).collect());
+            assert_eq!(doubled, None);
+            assert!((0..count).all(|n| finished.contains(id(n)) && !finished.is_met(id(n))));
+            assert!((count..2 * count + 9).all(|n| !finished.meet(id(n))));
+            assert!((0..count).all(|n| finished.meet(id(n))));
+            assert_eq!(finished.not_met(), 0, "{count}");
+            let ends = [RowId([0; 16]), RowId([0xff; 16])];
+            assert!(ends.iter().all(|id| !finished.contains(*id)));
+            let (finished, _) = Finished::new(ends.to_vec());
+            assert!(ends.iter().all(|id| finished.contains(*id)));
+        }
     }
 }

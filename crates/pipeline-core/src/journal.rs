@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::line::{Body, push_line};
 use crate::row::RowId;
+use crate::skim::Skim;
 
 /// An answer that was paid for, as a step hands it to the journal: [`StepContext::journal`](crate::StepContext::journal).
 #[derive(Debug, Clone, Copy)]
@@ -132,6 +133,19 @@ pub(crate) fn head(line: &str) -> Result<Head<'_>, String> {
         ));
     }
     Ok(head)
+}
+
+/// Number and row of a line that is whole and as we write it.
+pub(crate) fn skim(line: &str) -> Option<(u64, RowId)> {
+    let mut skim = Skim::new(line);
+    skim.literal("{\"v\":1,\"seq\":")?;
+    let seq = skim.whole_number()?;
+    skim.literal(",\"row\":\"")?;
+    let row = RowId::from_hex(skim.ascii(32)?)?;
+    skim.literal("\",\"key\":")?;
+    skim.string()?;
+    let whole = skim.ends_without(&["v", "seq", "row", "key"]);
+    whole.then_some((seq, row))
 }
 
 /// The same line under another number.

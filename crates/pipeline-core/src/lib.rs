@@ -70,6 +70,7 @@ mod run;
 mod run_dir;
 mod scan;
 mod shared;
+mod skim;
 mod source;
 mod status;
 mod step;

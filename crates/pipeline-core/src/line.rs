@@ -70,30 +70,49 @@ impl Formatter for LineFormatter {
     }
 }
 
+/// How many bytes are looked at in one go.
+const BLOCK: usize = 32;
+
+/// Whether one of the bytes is, or begins, what may end a line.
+fn may_hold_an_end(block: &[u8; BLOCK]) -> bool {
+    let suspect = |byte: u8| byte < 0x20 || matches!(byte, 0x7f | 0xc2 | 0xe2);
+    // Without a way out in the middle, so that the compiler can do them all at once.
+    block.iter().fold(false, |any, byte| any | suspect(*byte))
+}
+
 fn write_safely<W: ?Sized + io::Write>(out: &mut W, text: &str) -> io::Result<()> {
     let bytes = text.as_bytes();
     let mut clean = 0;
     let mut at = 0;
     while at < bytes.len() {
-        let length = match bytes[at] {
-            // Inside a JSON string these cannot stand raw, so here they are white space between values.
-            b'\t' | b'\n' | b'\r' => 1,
-            0x7f => 1,
-            0xc2 if bytes[at + 1] < 0xa0 => 2,
-            0xe2 if bytes[at + 1] == 0x80 && matches!(bytes[at + 2], 0xa8 | 0xa9) => 3,
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        out.write_all(&bytes[clean..at])?;
-        match text[at..at + length].chars().next() {
-            Some('\t' | '\n' | '\r') => out.write_all(b" ")?,
-            Some(character) => write!(out, "\\u{:04x}", u32::from(character))?,
-            None => {}
+        // Most of what is written is free of them, and this is seen many bytes at a time.
+        let block = bytes[at..].first_chunk::<BLOCK>();
+        if block.is_some_and(|block| !may_hold_an_end(block)) {
+            at += BLOCK;
+            continue;
         }
-        at += length;
-        clean = at;
+        let until = bytes.len().min(at + BLOCK);
+        while at < until {
+            let length = match bytes[at] {
+                // Inside a JSON string these cannot stand raw, so here they are white space between values.
+                b'\t' | b'\n' | b'\r' => 1,
+                0x7f => 1,
+                0xc2 if bytes[at + 1] < 0xa0 => 2,
+                0xe2 if bytes[at + 1] == 0x80 && matches!(bytes[at + 2], 0xa8 | 0xa9) => 3,
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            out.write_all(&bytes[clean..at])?;
+            match text[at..at + length].chars().next() {
+                Some('\t' | '\n' | '\r') => out.write_all(b" ")?,
+                Some(character) => write!(out, "\\u{:04x}", u32::from(character))?,
+                None => {}
+            }
+            at += length;
+            clean = at;
+        }
     }
     out.write_all(&bytes[clean..])
 }
@@ -117,6 +136,25 @@ mod tests {
             "\"a\\u2028b\\u2029c\\u0085d\\u000be\\ff\\u001cg\\u001dh\\u001ei\\r\\nj\\u007fk\\u009bé\u{2030}\""
         );
         assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+    }
+
+    #[test]
+    fn a_character_that_ends_a_line_is_found_wherever_it_stands() {
+        for odd in ["\u{2028}", "\u{85}", "\u{7f}", "\u{2029}\u{9b}"] {
+            for before in 0..3 * BLOCK {
+                for behind in [0, 1, BLOCK, 2 * BLOCK + 1] {
+                    let text = ["é".repeat(before % 2), "a".repeat(before), odd.to_owned()]
+                        .concat()
+                        + &"b".repeat(behind);
+                    let written = line(&text);
+                    assert!(
+                        !written.trim_end().contains(odd),
+                        "{before} {odd:?} {behind}"
+                    );
+                    assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+                }
+            }
+        }
     }
 
     #[test]

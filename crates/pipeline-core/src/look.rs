@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::before::Before;
 use crate::check::{Check, Examined, examine};
@@ -57,27 +58,34 @@ impl Look<'_> {
         };
 
         // The checks block: they read files and compute. They must not hold up whoever shares the runtime.
+        // The rows and what the folder holds know nothing of each other, and both may be long.
         let (stop, observers) = (self.job.stop.clone(), self.job.observers.clone());
-        let opened = match target {
-            Target::ForkOf { .. } => None, // first the answers must be there, and for them the rows be known
-            _ => Some(self.open(dir, self.job.options.repair).await?),
+        let in_vain = Arc::new(AtomicBool::new(false));
+        let given_up = Arc::clone(&in_vain);
+        let opening = async {
+            match target {
+                Target::ForkOf { .. } => Ok(None), // first the answers must be there, and for them the rows be known
+                _ => {
+                    let opened = self.open(dir, self.job.options.repair).await;
+                    in_vain.store(opened.is_err(), Ordering::Relaxed);
+                    opened.map(Some)
+                }
+            }
         };
-        let skip_invalid = self.job.options.skip_invalid;
-        let (source, examined, check, opened) = blocking(move || {
-            let nothing = Finished::default();
-            let finished = opened
-                .as_ref()
-                .map_or(&nothing, |(_, before): &(Files, Before)| &before.finished);
-            let mut examined = examine(&source, max_row_bytes, check.as_mut(), finished, |rows| {
+        let checking = blocking(move || {
+            let examined = examine(&source, max_row_bytes, check.as_mut(), |rows| {
                 observers
                     .iter()
                     .for_each(|observer| observer.event(&Event::Checking { rows }));
-                !stop.is_stopping()
+                !stop.is_stopping() && !given_up.load(Ordering::Relaxed)
             })?;
-            examined.refuse_problems(skip_invalid)?;
-            Ok((source, examined, check, opened))
-        })
-        .await?;
+            Ok((source, examined, check))
+        });
+        let (opened, examined) = futures::join!(opening, checking);
+        let opened = opened?;
+        let (source, mut examined, check) = examined?;
+        let skip_invalid = self.job.options.skip_invalid;
+        examined.refuse_problems(skip_invalid)?;
         let (files, mut before) = match (opened, target) {
             (Some(opened), _) => opened,
             (None, Target::ForkOf { source: from, .. }) => {
@@ -86,6 +94,7 @@ impl Look<'_> {
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
+        examined.count_known(&before.finished);
         let plan = Plan::new(
             &source,
             &examined,
@@ -356,9 +365,7 @@ pub fn check_rows(
     max_row_bytes: usize,
 ) -> Result<CheckedRows, Error> {
     let source = source.readable_once()?;
-    let examined = examine(&source, max_row_bytes, check, &Finished::default(), |_| {
-        true
-    })?;
+    let examined = examine(&source, max_row_bytes, check, |_| true)?;
     Ok(CheckedRows {
         rows: examined.rows,
         repeated: examined.repeated.len() as u64,

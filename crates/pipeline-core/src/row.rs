@@ -49,6 +49,16 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 impl RowId {
+    /// Its hex digits, without the machinery of formatting: each row shows its id several times.
+    fn digits(&self) -> [u8; 32] {
+        let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            (pair[0], pair[1]) = (digit(byte >> 4), digit(byte & 0xf));
+        }
+        digits
+    }
+
     /// The first eight bytes, which sort as the whole does: for tables that must stay small.
     pub(crate) fn short(&self) -> u64 {
         u64::from_be_bytes(*self.0.first_chunk().expect("an id has 16 bytes"))
@@ -57,7 +67,8 @@ impl RowId {
 
 impl fmt::Display for RowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digits = self.digits();
+        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -69,7 +80,8 @@ impl fmt::Debug for RowId {
 
 impl serde::Serialize for RowId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let digits = self.digits();
+        serializer.serialize_str(std::str::from_utf8(&digits).map_err(serde::ser::Error::custom)?)
     }
 }
 

@@ -181,7 +181,6 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::check::examine;
-    use crate::identity::Finished;
     use crate::source::{Kind, Source, Where};
 
     async fn all(mut rows: Rows) -> Result<Vec<(String, Result<String, String>)>, String> {
@@ -216,7 +215,7 @@ mod tests {
     }
 
     fn look(source: &Lasting) -> Examined {
-        examine(source, 100, &mut (), &Finished::default(), |_| true).unwrap()
+        examine(source, 100, &mut (), |_| true).unwrap()
     }
 
     #[tokio::test]

@@ -1,0 +1,283 @@
+//! Lines that we wrote, recognised as whole without being read: what a long run holds is gone through in seconds.
+//!
+//! Everything here answers yes only where serde would; where it does not, whoever asks reads the line with serde,
+//! which knows more forms and says what is wrong.
+
+/// How many bytes are looked at in one go.
+const BLOCK: usize = 32;
+/// Values that are nested deeper are left to serde.
+const DEEPEST: u32 = 64;
+
+/// A walk over a line.
+pub(crate) struct Skim<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Skim<'a> {
+    pub(crate) fn new(line: &'a str) -> Skim<'a> {
+        Skim {
+            bytes: line.as_bytes(),
+            at: 0,
+        }
+    }
+
+    /// Steps over exactly this.
+    pub(crate) fn literal(&mut self, text: &str) -> Option<()> {
+        let rest = &self.bytes[self.at..];
+        rest.starts_with(text.as_bytes()).then(|| {
+            self.at += text.len();
+        })
+    }
+
+    /// Steps over so many bytes of one character each, and gives them.
+    pub(crate) fn ascii(&mut self, length: usize) -> Option<&'a str> {
+        let text = self.bytes.get(self.at..self.at + length)?;
+        self.at += length;
+        text.is_ascii()
+            .then(|| std::str::from_utf8(text).ok())
+            .flatten()
+    }
+
+    /// Steps over a whole number, and gives it.
+    pub(crate) fn whole_number(&mut self) -> Option<u64> {
+        let digits = self.digits();
+        let text = std::str::from_utf8(&self.bytes[self.at - digits..self.at]).ok()?;
+        (digits == 1 || !text.starts_with('0'))
+            .then(|| text.parse().ok())
+            .flatten()
+    }
+
+    /// Steps over a string, and gives what stands between its quotes as it is written.
+    pub(crate) fn string(&mut self) -> Option<&'a [u8]> {
+        self.literal("\"")?;
+        let start = self.at;
+        loop {
+            self.at = special(self.bytes, self.at)?;
+            match self.bytes[self.at] {
+                b'"' => {
+                    self.at += 1;
+                    return Some(&self.bytes[start..self.at - 1]);
+                }
+                b'\\' => {
+                    let (escape, behind) = (self.bytes.get(self.at + 1)?, self.at + 2);
+                    self.at = match escape {
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => behind,
+                        b'u' => {
+                            let digits = self.bytes.get(behind..behind + 4)?;
+                            digits.iter().all(u8::is_ascii_hexdigit).then_some(())?;
+                            behind + 4
+                        }
+                        _ => return None,
+                    };
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Whether further members follow behind the value of one, none of them with one of these names, and then the
+    /// end of the object and of the line.
+    pub(crate) fn ends_without(mut self, names: &[&str]) -> bool {
+        loop {
+            self.spaces();
+            match self.next() {
+                Some(b'}') => return self.at == self.bytes.len(),
+                Some(b',') => {}
+                _ => return false,
+            }
+            self.spaces();
+            let Some(name) = self.string() else {
+                return false;
+            };
+            // A name may be written with escapes.
+            if name.contains(&b'\\') || names.iter().any(|taken| taken.as_bytes() == name) {
+                return false;
+            }
+            if self.colon().and_then(|()| self.value(0)).is_none() {
+                return false;
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn spaces(&mut self) {
+        while self.bytes.get(self.at) == Some(&b' ') {
+            self.at += 1;
+        }
+    }
+
+    fn colon(&mut self) -> Option<()> {
+        self.spaces();
+        self.literal(":")
+    }
+
+    fn digits(&mut self) -> usize {
+        let rest = &self.bytes[self.at..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        digits
+    }
+
+    fn value(&mut self, depth: u32) -> Option<()> {
+        self.spaces();
+        match self.bytes.get(self.at)? {
+            b'"' => self.string().map(drop),
+            b't' => self.literal("true"),
+            b'f' => self.literal("false"),
+            b'n' => self.literal("null"),
+            b'{' | b'[' if depth == DEEPEST => None,
+            b'{' => self.several(b'}', |skim| {
+                skim.string()?;
+                skim.colon()?;
+                skim.value(depth + 1)
+            }),
+            b'[' => self.several(b']', |skim| skim.value(depth + 1)),
+            _ => self.number(),
+        }
+    }
+
+    /// What stands in brackets.
+    fn several(&mut self, end: u8, mut one: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.at += 1;
+        self.spaces();
+        if self.bytes.get(self.at) == Some(&end) {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            self.spaces();
+            one(self)?;
+            self.spaces();
+            match self.next()? {
+                b',' => {}
+                other => return (other == end).then_some(()),
+            }
+        }
+    }
+
+    fn number(&mut self) -> Option<()> {
+        if self.bytes.get(self.at) == Some(&b'-') {
+            self.at += 1;
+        }
+        let zero = self.bytes.get(self.at) == Some(&b'0');
+        match self.digits() {
+            0 => return None,
+            1 => {}
+            _ if zero => return None,
+            _ => {}
+        }
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            (self.digits() > 0).then_some(())?;
+        }
+        if matches!(self.bytes.get(self.at), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.bytes.get(self.at), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            (self.digits() > 0).then_some(())?;
+        }
+        Some(())
+    }
+}
+
+/// Where from there on the next quote, backslash or control character stands.
+fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    while let Some(block) = bytes[at..].first_chunk::<BLOCK>() {
+        // Without a way out in the middle, so that the compiler can do them all at once.
+        if block
+            .iter()
+            .fold(false, |any, byte| any | is_special(*byte))
+        {
+            break;
+        }
+        at += BLOCK;
+    }
+    let rest = bytes.get(at..)?;
+    rest.iter()
+        .position(|byte| is_special(*byte))
+        .map(|more| at + more)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    /// Whether `{"id":7` and what follows is taken for a whole line.
+    fn is_whole(line: &str) -> bool {
+        let mut skim = Skim::new(line);
+        let begins = skim.literal("{\"id\":").and_then(|()| skim.whole_number());
+        begins.is_some() && skim.ends_without(&["id"])
+    }
+
+    const LINES: [&str; 4] = [
+        r#"{"id":7,"input":{"n": -1.50e+3, "list": [ 0,[],{} , true,false,null, 1E9, -0.0]},"text":"a \"quoted\" \\ text of more than thirty-two bytes, \u00e9 and é人\n","e":""}"#,
+        r#"{"id":0}"#,
+        r#"{"id":12345678901234567,"a":"0123456789012345678901234567890123456789012345678901234567890123"}"#,
+        r#"{"id":7 , "a" : [[["x"]]] , "b":{"id":1}}"#,
+    ];
+
+    #[test]
+    fn lines_that_we_write_are_whole() {
+        for line in LINES {
+            assert!(is_whole(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_serde_refuses_is_never_whole() {
+        let mut whole = 0;
+        for line in LINES {
+            let bytes = line.as_bytes();
+            for at in 0..bytes.len() {
+                let mut tried: Vec<Vec<u8>> = b"\"\\{}[],: 0179-+.eEtfnu\0\n\x1fx"
+                    .iter()
+                    .flat_map(|byte| {
+                        let mut replaced = bytes.to_vec();
+                        replaced[at] = *byte;
+                        let mut inserted = bytes.to_vec();
+                        inserted.insert(at, *byte);
+                        [replaced, inserted]
+                    })
+                    .collect();
+                tried.push([&bytes[..at], &bytes[at + 1..]].concat());
+                tried.push(bytes[..at].to_vec());
+                tried.push([&bytes[..at], bytes].concat());
+                for bytes in tried {
+                    let Ok(text) = std::str::from_utf8(&bytes) else {
+                        continue;
+                    };
+                    if is_whole(text) {
+                        whole += 1;
+                        let read = serde_json::from_str::<IgnoredAny>(text);
+                        assert!(read.is_ok(), "{text}");
+                    }
+                }
+            }
+        }
+        // Or this would prove nothing.
+        assert!(whole > 1000, "{whole}");
+    }
+
+    #[test]
+    fn what_may_be_a_second_member_of_the_same_name_is_left_to_serde() {
+        for line in [
+            r#"{"id":7,"id":8}"#,
+            r#"{"id":7,"a":1,"id":8}"#,
+            r#"{"id":7,"\u0069d":8}"#,
+        ] {
+            assert!(!is_whole(line), "{line}");
+        }
+        let deep = format!(r#"{{"id":7,"a":{}{}}}"#, "[".repeat(70), "]".repeat(70));
+        assert!(!is_whole(&deep));
+    }
+}
