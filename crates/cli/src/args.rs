@@ -141,7 +141,8 @@ pub(crate) struct Retry {
     /// Only failed rows of this class, such as server_error; may be repeated.
     #[arg(long = "class", value_name = "CLASS")]
     pub(crate) classes: Vec<String>,
-    /// A configuration above the settings that run.json holds: for a key, another address, other limits.
+    /// A configuration for a key, another address, other limits. Prompts, model, temperature, extractor, rows and
+    /// folder stay those of the run.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// One value of the configuration, such as model.rate_limit=60; may be repeated.

@@ -103,12 +103,13 @@ impl fmt::Display for Report {
         };
         write!(
             f,
-            "{title}{}: {rows} rows",
+            "{title}{}: {rows} {}",
             if self.offline {
                 " (offline: no model was asked)"
             } else {
                 ""
-            }
+            },
+            if rows == 1 { "row" } else { "rows" }
         )?;
         write!(
             f,
@@ -116,8 +117,14 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "\n  requests  {} ({} retries)",
-            self.requests, self.retries
+            "\n  requests  {} ({} {})",
+            self.requests,
+            self.retries,
+            if self.retries == 1 {
+                "retry"
+            } else {
+                "retries"
+            }
         )?;
         write!(
             f,

@@ -402,8 +402,8 @@ fn an_endpoint_that_is_not_there_stops_the_run_and_is_named() {
     assert_snapshot!(ended.shown(), @"
     exit 4
     --- stderr
-    making output/demo: 1 of 1 rows to do
-    stopped: 1 rows = 0 ok + 0 failed + 0 done before + 1 pending
+    making output/demo: 1 of 1 row to do
+    stopped: 1 row = 0 ok + 0 failed + 0 done before + 1 pending
       requests  3 (2 retries)
       tokens    0 prompt + 0 completion
       time      [TIME]

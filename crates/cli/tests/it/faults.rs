@@ -66,20 +66,20 @@ fn a_row_that_is_put_off_for_ever_is_given_up() {
         3,
     );
     assert_snapshot!(shown, @r#"
-        exit 3
-        --- stdout
-        {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":5,"retries":1,"prompt_tokens":15,"completion_tokens":24,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":null}
-        --- stderr
-        making output/demo: 4 of 4 rows to do
-        row 1 failed: rate_limited: status 429: Rate limit reached for requests (given up at request 2: after another wait it would be older than `run.retry.max_row_s`, 2 s)
-        finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
-          requests  5 (1 retries)
-          tokens    15 prompt + 24 completion
-          time      [TIME], [SPEED]
-          result    output/demo/result.jsonl
-          failures  output/demo/failures.jsonl
-                    1 x rate_limited
-        "#);
+    exit 3
+    --- stdout
+    {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":5,"retries":1,"prompt_tokens":15,"completion_tokens":24,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":null}
+    --- stderr
+    making output/demo: 4 of 4 rows to do
+    row 1 failed: rate_limited: status 429: Rate limit reached for requests (given up at request 2: after another wait it would be older than `run.retry.max_row_s`, 2 s)
+    finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
+      requests  5 (1 retry)
+      tokens    15 prompt + 24 completion
+      time      [TIME], [SPEED]
+      result    output/demo/result.jsonl
+      failures  output/demo/failures.jsonl
+                1 x rate_limited
+    "#);
 }
 
 #[test]
@@ -166,19 +166,19 @@ fn a_bomb_costs_its_row() {
 fn an_empty_account_stops_the_run_after_a_probe() {
     let shown = shown("insufficient-quota", Who::Row(1), 4, &[], 4);
     assert_snapshot!(shown, @r#"
-        exit 4
-        --- stdout
-        {"run_dir":"output/demo","rows":4,"ok":1,"failed":0,"skipped":0,"pending":3,"not_in_input":0,"requests":3,"retries":1,"prompt_tokens":5,"completion_tokens":8,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":"status 429: You exceeded your current quota, please check your plan and billing details; top up the account that `model.api_key_env` belongs to, or use another key"}
-        --- stderr
-        making output/demo: 4 of 4 rows to do
-        stopped: 4 rows = 1 ok + 0 failed + 0 done before + 3 pending
-          requests  3 (1 retries)
-          tokens    5 prompt + 8 completion
-          time      [TIME], [SPEED]
-          result    output/demo/result.jsonl
-          stopped:  status 429: You exceeded your current quota, please check your plan and billing details; top up the account that `model.api_key_env` belongs to, or use another key
-          to go on: the same command
-        "#);
+    exit 4
+    --- stdout
+    {"run_dir":"output/demo","rows":4,"ok":1,"failed":0,"skipped":0,"pending":3,"not_in_input":0,"requests":3,"retries":1,"prompt_tokens":5,"completion_tokens":8,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":"status 429: You exceeded your current quota, please check your plan and billing details; top up the account that `model.api_key_env` belongs to, or use another key"}
+    --- stderr
+    making output/demo: 4 of 4 rows to do
+    stopped: 4 rows = 1 ok + 0 failed + 0 done before + 3 pending
+      requests  3 (1 retry)
+      tokens    5 prompt + 8 completion
+      time      [TIME], [SPEED]
+      result    output/demo/result.jsonl
+      stopped:  status 429: You exceeded your current quota, please check your plan and billing details; top up the account that `model.api_key_env` belongs to, or use another key
+      to go on: the same command
+    "#);
 }
 
 #[test]
@@ -280,19 +280,19 @@ fn a_daily_limit_says_when_to_come_back() {
 fn an_endpoint_whose_gateway_is_alone_is_named() {
     let shown = shown("bad-gateway", Who::Every, 1, &[], 4);
     assert_snapshot!(shown, @r#"
-        exit 4
-        --- stdout
-        {"run_dir":"output/demo","rows":1,"ok":0,"failed":0,"skipped":0,"pending":1,"not_in_input":0,"requests":3,"retries":2,"prompt_tokens":0,"completion_tokens":0,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":"127.0.0.1:[PORT]: status 502: an HTML page; check `model.base_url` and that the endpoint is up"}
-        --- stderr
-        making output/demo: 1 of 1 rows to do
-        stopped: 1 rows = 0 ok + 0 failed + 0 done before + 1 pending
-          requests  3 (2 retries)
-          tokens    0 prompt + 0 completion
-          time      [TIME]
-          result    output/demo/result.jsonl
-          stopped:  127.0.0.1:[PORT]: status 502: an HTML page; check `model.base_url` and that the endpoint is up
-          to go on: the same command
-        "#);
+    exit 4
+    --- stdout
+    {"run_dir":"output/demo","rows":1,"ok":0,"failed":0,"skipped":0,"pending":1,"not_in_input":0,"requests":3,"retries":2,"prompt_tokens":0,"completion_tokens":0,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":"127.0.0.1:[PORT]: status 502: an HTML page; check `model.base_url` and that the endpoint is up"}
+    --- stderr
+    making output/demo: 1 of 1 row to do
+    stopped: 1 row = 0 ok + 0 failed + 0 done before + 1 pending
+      requests  3 (2 retries)
+      tokens    0 prompt + 0 completion
+      time      [TIME]
+      result    output/demo/result.jsonl
+      stopped:  127.0.0.1:[PORT]: status 502: an HTML page; check `model.base_url` and that the endpoint is up
+      to go on: the same command
+    "#);
 }
 
 #[test]
@@ -337,19 +337,19 @@ fn a_certificate_that_nobody_signed_is_named() {
 fn a_network_that_wants_a_log_in_is_named() {
     let shown = shown("captive-portal", Who::Every, 1, &[], 4);
     assert_snapshot!(shown, @r#"
-        exit 4
-        --- stdout
-        {"run_dir":"output/demo","rows":1,"ok":0,"failed":0,"skipped":0,"pending":1,"not_in_input":0,"requests":3,"retries":2,"prompt_tokens":15,"completion_tokens":0,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":"127.0.0.1:[PORT]: an HTML page came instead of an answer (64 bytes); check `model.base_url` and whether this network wants a log-in"}
-        --- stderr
-        making output/demo: 1 of 1 rows to do
-        stopped: 1 rows = 0 ok + 0 failed + 0 done before + 1 pending
-          requests  3 (2 retries)
-          tokens    15 prompt + 0 completion
-          time      [TIME]
-          result    output/demo/result.jsonl
-          stopped:  127.0.0.1:[PORT]: an HTML page came instead of an answer (64 bytes); check `model.base_url` and whether this network wants a log-in
-          to go on: the same command
-        "#);
+    exit 4
+    --- stdout
+    {"run_dir":"output/demo","rows":1,"ok":0,"failed":0,"skipped":0,"pending":1,"not_in_input":0,"requests":3,"retries":2,"prompt_tokens":15,"completion_tokens":0,"wall_s":[TIME],"offline":false,"cut":0,"lost":0,"stopped":"127.0.0.1:[PORT]: an HTML page came instead of an answer (64 bytes); check `model.base_url` and whether this network wants a log-in"}
+    --- stderr
+    making output/demo: 1 of 1 row to do
+    stopped: 1 row = 0 ok + 0 failed + 0 done before + 1 pending
+      requests  3 (2 retries)
+      tokens    15 prompt + 0 completion
+      time      [TIME]
+      result    output/demo/result.jsonl
+      stopped:  127.0.0.1:[PORT]: an HTML page came instead of an answer (64 bytes); check `model.base_url` and whether this network wants a log-in
+      to go on: the same command
+    "#);
 }
 
 #[test]
