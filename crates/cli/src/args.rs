@@ -194,7 +194,7 @@ pub(crate) struct Run {
     /// Adds these rows to a run that has none of them.
     #[arg(long)]
     pub(crate) add: bool,
-    /// Moves damaged lines of the run's files aside (to .damaged-<time>.jsonl) and makes their rows again, from
+    /// Moves damaged lines of the run's files aside (to .damaged-TIME.jsonl) and makes their rows again, from
     /// the journal where it still has their answers.
     #[arg(long)]
     pub(crate) repair: bool,
