@@ -141,7 +141,8 @@ pub(crate) struct Retry {
     /// Only failed rows of this class, such as server_error; may be repeated.
     #[arg(long = "class", value_name = "CLASS")]
     pub(crate) classes: Vec<String>,
-    /// A configuration above the settings that run.json holds: for a key, another address, other limits.
+    /// A configuration for a key, another address, other limits. Prompts, model, temperature, extractor, rows and
+    /// folder stay those of the run.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// One value of the configuration, such as model.rate_limit=60; may be repeated.
@@ -193,7 +194,7 @@ pub(crate) struct Run {
     /// Adds these rows to a run that has none of them.
     #[arg(long)]
     pub(crate) add: bool,
-    /// Moves damaged lines of the run's files aside (to .damaged-<time>.jsonl) and makes their rows again, from
+    /// Moves damaged lines of the run's files aside (to .damaged-TIME.jsonl) and makes their rows again, from
     /// the journal where it still has their answers.
     #[arg(long)]
     pub(crate) repair: bool,

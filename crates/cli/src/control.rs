@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, unix::OwnedReadHalf, unix::OwnedWriteHalf};
 
-use crate::output;
+use crate::output::{self, counted};
 use crate::progress::Screen;
 
 /// Private like everything else in a run's folder.
@@ -133,8 +133,8 @@ impl Wheel {
             }
             Order::Drain => {
                 self.screen.note(&format!(
-                    "`datagen ctl`: draining, {} answers are under way",
-                    self.screen.in_flight()
+                    "`datagen ctl`: draining, {} under way",
+                    counted(self.screen.in_flight(), "answer is", "answers are")
                 ));
                 let why = "`datagen ctl drain` ended it";
                 self.stop.stop(StopKind::Interrupted, why);

@@ -4,10 +4,13 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use data_generation::pipeline::Manifest;
+
 use crate::args::{Ctl, CtlAction};
 use crate::control::{self, Order, Reply, Values};
 use crate::exit;
 use crate::failure::Failure;
+use crate::output::quoted;
 
 pub(crate) fn run(ctl: &Ctl) -> Result<ExitCode, Failure> {
     let order = match &ctl.action {
@@ -63,17 +66,21 @@ fn parse(assignments: &[String]) -> Result<Values, Failure> {
 
 fn unreachable(dir: &Path, error: &io::Error) -> Failure {
     let place = dir.display();
+    // Whoever names a folder above the runs hears which there are.
+    if let Err(error) = Manifest::of_run(dir) {
+        return data_generation::Error::from(error).into();
+    }
     match error.kind() {
-        _ if !dir.is_dir() => Failure::usage(format!("there is no folder {place}"))
-            .hint("`--run` is the folder that `datagen run` names when it begins"),
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::UnexpectedEof => {
             Failure::usage(format!("the run in {place} has just ended"))
         }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Failure::usage(format!("no run is at work in {place}"))
-                .hint("`datagen run` goes on with it; its settings can be changed there")
+            Failure::usage(format!("no run is at work in {place}")).hint(format!(
+                "`datagen status --run {}` tells how it stands and how to go on",
+                quoted(&place.to_string())
+            ))
         }
         _ => Failure::io(format!("could not reach the run in {place}"), error),
     }

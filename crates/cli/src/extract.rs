@@ -1,6 +1,7 @@
 //! `datagen extract`: the dataset of a run once more, with another extractor.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use data_generation::DataGenerationPipeline;
 use data_generation::pipeline::Rejudged;
@@ -8,21 +9,24 @@ use rustix::fs::Mode;
 use serde_json::{Value, json};
 
 use crate::args::Extract;
+use crate::exit;
 use crate::failure::Failure;
+use crate::output::{self, counted, quoted};
 use crate::run::command;
-use crate::{exit, output};
 
-/// A line for so many rows.
-const TOLD_EVERY: u64 = 1 << 17;
+/// From one line that tells how far it is to the next.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(extract: &Extract) -> Result<ExitCode, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let quiet = extract.quiet;
+    let mut told = Instant::now();
     let job = DataGenerationPipeline::extract_again(&extract.run)
         .spec(&extract.extract)?
         .command(command())
         .progress(move |rows| {
-            if !quiet && rows.is_multiple_of(TOLD_EVERY) {
+            if !quiet && told.elapsed() >= TOLD_EVERY {
+                told = Instant::now();
                 output::line(&format!("{rows} rows so far"));
             }
         });
@@ -49,8 +53,10 @@ fn tell(done: &Rejudged, spec: &str) {
         output::line(&format!("warning: {repair}"));
     }
     output::line(&format!(
-        "extracted again with {spec}: {} rows = {} ok + {} failed; no request was sent",
-        done.rows, done.ok, done.failed
+        "extracted again with {spec}: {} = {} ok + {} failed; no request was sent",
+        counted(done.rows, "row", "rows"),
+        done.ok,
+        done.failed
     ));
     if done.recovered + done.lost > 0 {
         output::line(&format!(
@@ -60,14 +66,18 @@ fn tell(done: &Rejudged, spec: &str) {
     }
     if done.kept > 0 {
         output::line(&format!(
-            "  {} failed rows stay as they are: no answer of theirs has a text to extract from",
-            done.kept
+            "  {} as before: no answer there has a text to extract from",
+            counted(done.kept, "failed row stays", "failed rows stay")
         ));
     }
     if done.unjudged > 0 {
         output::line(&format!(
-            "  {} answers are of rows that have no line yet; the next `datagen run` judges them first",
-            done.unjudged
+            "  {} no line yet; the next `datagen run` judges first what is paid for",
+            counted(
+                done.unjudged,
+                "answer is of a row that has",
+                "answers are of rows that have"
+            )
         ));
     }
     let dir = &done.run_dir;
@@ -81,6 +91,10 @@ fn tell(done: &Rejudged, spec: &str) {
             dir.join("failures.jsonl").display()
         ));
     }
+    output::line(&format!(
+        "  from now on give `--extract {}` to `datagen run`, or set `run.extract`",
+        quoted(spec)
+    ));
 }
 
 fn summary(done: &Rejudged, spec: &str) -> Value {

@@ -43,6 +43,16 @@ impl Failure {
         self
     }
 
+    /// What ended a run. A command may have its own word for settings that are no longer those of the dataset.
+    pub(crate) fn in_run(error: Error, changed: Option<&str>) -> Failure {
+        let is_changed = matches!(&error, Error::Run(run) if matches!(run.kind(), pipeline::ErrorKind::Changed { .. }));
+        let mut failure = Failure::from(error);
+        if let (true, Some(hint)) = (is_changed, changed) {
+            failure.hints = vec![hint.to_owned()];
+        }
+        failure
+    }
+
     pub(crate) fn print(&self) {
         // The faults after the first begin at the margin; further lines of one are indented already.
         let message = self.message.replace('\n', "\n  ").replace("\n    ", "\n  ");
@@ -73,6 +83,14 @@ impl From<Error> for Failure {
     }
 }
 
+/// The extractor that a dataset has and the one that was asked for, where nothing else is different.
+fn extractors(changes: &[pipeline::Change]) -> Option<(String, String)> {
+    let [change] = changes else { return None };
+    let spec = |value: &serde_json::Value| value.as_str().map(output::quoted);
+    let is_extractor = change.key == "extract";
+    is_extractor.then(|| Some((spec(&change.before)?, spec(&change.now)?)))?
+}
+
 fn hints(error: &Error) -> Vec<String> {
     let run = match error {
         Error::Run(run) => run,
@@ -84,7 +102,17 @@ fn hints(error: &Error) -> Vec<String> {
         _ => return Vec::new(),
     };
     let hint = match run.kind() {
-        pipeline::ErrorKind::Changed { .. } => {
+        pipeline::ErrorKind::Changed { dir, changes } => {
+            if let Some((had, wanted)) = extractors(changes) {
+                let dir = output::quoted(&dir.display().to_string());
+                return vec![
+                    format!("`--extract {had}` goes on with the extractor that the dataset has"),
+                    format!(
+                        "`datagen extract --run {dir} --extract {wanted}` makes it again with the other one, without \
+                         a request"
+                    ),
+                ];
+            }
             "`--fork NAME` makes a new dataset that keeps every answer whose request is unchanged, `--new` begins \
              afresh; or take the changes back"
         }

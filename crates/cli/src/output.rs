@@ -15,6 +15,23 @@ pub(crate) fn safe(text: &str) -> String {
         .collect()
 }
 
+/// A number of things, as people say it.
+pub(crate) fn counted(count: u64, one: &str, more: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {more}"),
+    }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// A line of data. Who reads may have left: then nobody wants the rest, and nothing is wrong.
 pub(crate) fn data(text: &str) {
     let mut out = io::stdout().lock();
@@ -42,4 +59,16 @@ pub(crate) fn error_line(text: &str) {
 /// Whether a person watches.
 pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_quoted_as_a_shell_needs_it() {
+        assert_eq!(quoted("output/demo-1_2.x"), "output/demo-1_2.x");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
+        assert_eq!(quoted(""), "''");
+    }
 }

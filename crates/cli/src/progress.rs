@@ -9,7 +9,7 @@ use data_generation::pipeline::RowId;
 use data_generation::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output;
+use crate::output::{self, counted};
 
 /// How often a bar is drawn.
 pub(crate) const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -327,18 +327,29 @@ fn opening(
     }
     if let Some(rows) = rows {
         text.push_str(&format!(
-            ": {} of {rows} rows to do",
-            rows - finished.min(rows)
+            ": {} of {} to do",
+            rows - finished.min(rows),
+            counted(rows, "row", "rows")
         ));
     }
     if unjudged > 0 {
         text.push_str(&format!(
-            ", {unjudged} answers that are paid for are judged first"
+            ", {} judged first",
+            counted(
+                unjudged,
+                "answer that is paid for is",
+                "answers that are paid for are"
+            )
         ));
     }
     if let Some(gone @ 1..) = not_in_input {
         text.push_str(&format!(
-            "; {gone} finished rows are not in this input and stay"
+            "; {}",
+            counted(
+                gone,
+                "finished row is not in this input and stays",
+                "finished rows are not in this input and stay"
+            )
         ));
     }
     text

@@ -16,8 +16,9 @@ use crate::args::Run;
 use crate::control::{self, Wheel};
 use crate::failure::Failure;
 use crate::log::Log;
+use crate::output::{self, counted};
 use crate::progress::{DRAW_EVERY, Screen};
-use crate::{exit, files, output, pipeline, signals};
+use crate::{exit, files, pipeline, signals};
 
 pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
     // Rows, answers and logs are nobody else's business on a machine with several users.
@@ -38,6 +39,8 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         json: run.json,
         quiet: run.quiet,
         go_on: how_to_go_on,
+        told: Report::to_string,
+        changed: None,
     };
     carry_out(&built, job, &manner)
 }
@@ -48,6 +51,10 @@ pub(crate) struct Manner {
     pub(crate) quiet: bool,
     /// The command that goes on where this one stopped.
     pub(crate) go_on: fn(&DataGenerationPipeline, &Report) -> String,
+    /// What it came to, for people.
+    pub(crate) told: fn(&Report) -> String,
+    /// What to do where the settings are no longer those of the dataset; `None` where it is as in a run.
+    pub(crate) changed: Option<&'static str>,
 }
 
 /// A run from the start of its log to its exit code.
@@ -161,6 +168,7 @@ pub(crate) fn command() -> Value {
 fn without_secret(argument: &str) -> String {
     let lower = argument.to_ascii_lowercase();
     match argument.split_once('=') {
+        _ if names_a_variable(argument) => argument.to_owned(),
         Some((key, _)) if lower.contains("api_key") || lower.contains("headers") => {
             // A flag and its key may stand in one: `--set=model.api_key=...`.
             let key = if key == "--set" { "--set=..." } else { key };
@@ -168,6 +176,19 @@ fn without_secret(argument: &str) -> String {
         }
         _ => argument.to_owned(),
     }
+}
+
+/// Whether it says where the key is, and not what it is. What is all capitals is no key; some keys have digits as well.
+fn names_a_variable(argument: &str) -> bool {
+    let value = argument.strip_prefix("--set=").unwrap_or(argument);
+    let Some(name) = value.strip_prefix("model.api_key_env=") else {
+        return false;
+    };
+    let capitals = |byte: u8| byte.is_ascii_uppercase() || byte == b'_';
+    let numbered = |byte: u8| capitals(byte) || byte.is_ascii_digit();
+    name == "null"
+        || name.bytes().all(capitals)
+        || (name.contains('_') && name.bytes().all(numbered))
 }
 
 fn conclude(
@@ -182,21 +203,25 @@ fn conclude(
             if let (true, Some(dir)) = (manner.json, error.run_dir()) {
                 output::data(&nothing_done(dir, built.is_offline(), &error).to_string());
             }
-            return Err(error.into());
+            return Err(Failure::in_run(error, manner.changed));
         }
     };
     if manner.json {
         output::data(&summary(&report).to_string());
     }
     if !manner.quiet {
-        output::line(&report.to_string());
+        output::line(&(manner.told)(&report));
         if report.counts.pending > 0 {
             output::line(&format!("  to go on: {}", (manner.go_on)(built, &report)));
         }
         if log.dropped_lines() > 0 {
             output::line(&format!(
-                "  {} lines of the log were lost: the disk did not take them",
-                log.dropped_lines()
+                "  {} lost: the disk did not take it",
+                counted(
+                    log.dropped_lines() as u64,
+                    "line of the log was",
+                    "lines of the log were"
+                )
             ));
         }
     } else if let Some(reason) = &report.stopped {
@@ -233,6 +258,7 @@ fn summary(report: &Report) -> Value {
         "wall_s": (report.wall.as_secs_f64() * 1000.0).round() / 1000.0,
         "offline": report.offline,
         "cut": report.cut,
+        "lost": report.lost,
         "stopped": report.stopped.as_ref().map(ToString::to_string),
     })
 }
@@ -242,7 +268,7 @@ fn nothing_done(dir: &Path, offline: bool, error: &Error) -> Value {
     json!({
         "run_dir": dir, "rows": 0, "ok": 0, "failed": 0, "skipped": 0, "pending": 0, "not_in_input": 0,
         "requests": 0, "retries": 0, "prompt_tokens": 0, "completion_tokens": 0, "wall_s": 0.0,
-        "offline": offline, "cut": 0, "stopped": error.to_string(),
+        "offline": offline, "cut": 0, "lost": 0, "stopped": error.to_string(),
     })
 }
 
@@ -257,6 +283,8 @@ mod tests {
             "--set=model.api_key=sk-1",
             "model.headers.x=sk-1",
             "model={api_key: sk-1}",
+            "model.api_key_env=sk-1",
+            "model={api_key_env: X, api_key: sk-1}",
             "--set=model={API_KEY: sk-1}",
         ] {
             let shown = without_secret(argument);
@@ -265,9 +293,12 @@ mod tests {
                 "{argument} -> {shown}"
             );
         }
-        assert_eq!(
-            without_secret("model.temperature=0.2"),
-            "model.temperature=0.2"
-        );
+        for plain in [
+            "model.temperature=0.2",
+            "model.api_key_env=MY_KEY",
+            "--set=model.api_key_env=null",
+        ] {
+            assert_eq!(without_secret(plain), plain);
+        }
     }
 }

@@ -6,7 +6,18 @@ use std::time::Duration;
 use data_generation::StopHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::output::counted;
 use crate::progress::Screen;
+
+/// Where a file may not grow any further, the writer is told and says so: the process must live for that. It does
+/// from now on, for a handler stays when nobody listens any more.
+pub(crate) fn outlive_large_files() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let _entered = runtime.enter();
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
 
 /// Listens from now on, and stops the run when somebody asks for it; the future never ends by itself.
 ///
@@ -20,18 +31,18 @@ pub(crate) fn watch(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = hangup()?;
-    // Where a file may not grow any further, the writer is told and says so; the process must live for that.
-    let too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let last_words = move |why: &str| {
-        screen.note(&format!(
-            "{why}: waiting at most {} s for {} answers under way",
-            drain.as_secs(),
-            screen.in_flight()
-        ));
+        screen.note(&match screen.in_flight() {
+            0 => why.to_owned(),
+            some => format!(
+                "{why}: waiting at most {} s for {} under way",
+                drain.as_secs(),
+                counted(some, "answer", "answers")
+            ),
+        });
         drain
     };
     Ok(async move {
-        let _listening = too_large;
         // A run may have stopped by itself and wait for answers; that is no signal yet.
         let mut told = false;
         loop {
@@ -44,9 +55,9 @@ pub(crate) fn watch(
                         stop.interrupt();
                         screen.note(&match screen.in_flight() {
                             0 => "interrupted".to_owned(),
-                            1 => "interrupted: waiting for 1 answer under way; Ctrl-C again leaves at once".to_owned(),
-                            more => format!(
-                                "interrupted: waiting for {more} answers under way; Ctrl-C again leaves at once"
+                            some => format!(
+                                "interrupted: waiting for {} under way; Ctrl-C again leaves at once",
+                                counted(some, "answer", "answers")
                             ),
                         });
                     }

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::args::Status;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, counted, quoted};
 
 /// Classes for which another extractor may help.
-const OF_THE_EXTRACTOR: &str = "extract";
+const OF_THE_EXTRACTOR: [&str; 3] = ["extraction_miss", "extractor_error", "regex_limit"];
 
 pub(crate) fn run(status: &Status) -> Result<ExitCode, Failure> {
     let found = data_generation::status(&status.run)?;
@@ -23,18 +23,18 @@ pub(crate) fn run(status: &Status) -> Result<ExitCode, Failure> {
 }
 
 fn as_text(found: &Found) -> Vec<String> {
-    let mut lines = vec![format!(
-        "{}: {}",
-        found.run_dir.display(),
-        state(&found.state)
-    )];
+    let mut lines = vec![format!("{}: {}", found.run_dir.display(), headline(found))];
     let mut part = |name: &str, text: String| lines.push(format!("  {name:9} {text}"));
     let pending = match found.pending {
         Some(pending) => format!("{pending} pending"),
         None => "nobody knows how many are pending".to_owned(),
     };
     let input = match found.manifest.input.rows {
-        Some(rows) => format!("; the last input has {rows}"),
+        Some(rows) => {
+            let part = part_of_the_input(found, rows)
+                .map(|part| format!(", of which the last run took the first {part}"));
+            format!("; the last input has {rows}{}", part.unwrap_or_default())
+        }
         None => String::new(),
     };
     part(
@@ -44,11 +44,12 @@ fn as_text(found: &Found) -> Vec<String> {
             found.ok, found.failed
         ),
     );
-    for (class, count) in &found.classes {
-        part("", format!("{count} x {class}"));
+    let labels = |name| std::iter::once(name).chain(std::iter::repeat(""));
+    for ((class, count), label) in found.classes.iter().zip(labels("classes")) {
+        part(label, format!("{count} x {class}"));
     }
-    for (message, count) in &found.messages {
-        part("", format!("{count} x \"{message}\""));
+    for ((message, count), label) in found.messages.iter().zip(labels("messages")) {
+        part(label, format!("{count} x \"{message}\""));
     }
     let unjudged = match found.unjudged {
         0 => "all of them judged".to_owned(),
@@ -60,7 +61,10 @@ fn as_text(found: &Found) -> Vec<String> {
     );
     let untold = match found.untold {
         0 => String::new(),
-        some => format!(" ({some} answers do not say)"),
+        some => format!(
+            " ({})",
+            counted(some, "answer does not say", "answers do not say")
+        ),
     };
     part(
         "tokens",
@@ -73,7 +77,7 @@ fn as_text(found: &Found) -> Vec<String> {
         part(
             "latency",
             format!(
-                "median {} ms, 95 of 100 within {} ms, 99 within {} ms; {} % asked again",
+                "median {} ms, 95 of 100 within {} ms, 99 within {} ms; of the answers, {} % came at a later try",
                 latencies.median_ms,
                 latencies.p95_ms,
                 latencies.p99_ms,
@@ -112,6 +116,28 @@ fn as_text(found: &Found) -> Vec<String> {
     lines
 }
 
+/// How it stands, in a line. A command on rows of the folder that was stopped takes nothing back of a run that is
+/// finished, and is told all the same.
+fn headline(found: &Found) -> String {
+    let text = state(&found.state);
+    let last = found.manifest.commands.last();
+    match last.and_then(|last| Some((last, last.stopped.as_ref()?))) {
+        Some((last, why)) if found.state == State::Finished => {
+            let name = arguments(&last.what).and_then(|words| words.get(1).cloned());
+            let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+            format!("{text}; its last command{name} was stopped: {why}")
+        }
+        _ => text,
+    }
+}
+
+/// How many rows the last run took of its input, where it did not take all of them.
+fn part_of_the_input(found: &Found, rows: u64) -> Option<u64> {
+    let command = found.manifest.last_through_an_input()?;
+    let known = command.ended.is_some() || command.counts.rows > 0;
+    (known && command.counts.rows < rows).then_some(command.counts.rows)
+}
+
 fn state(state: &State) -> String {
     match state {
         State::Running { holder } => format!("running ({holder})"),
@@ -129,17 +155,26 @@ fn told(command: &Command) -> String {
         None => "no end".to_owned(),
     };
     let counts = command.counts;
+    let made = format!(
+        "{} ok, {} failed of {}",
+        counts.ok,
+        counts.failed,
+        counted(counts.rows, "row", "rows")
+    );
+    // A command at work and one that was killed are known as of their last checkpoint.
+    let made = match (&command.ended, counts.rows) {
+        (Some(_), _) => made,
+        (None, 0) => "nothing noted of it yet".to_owned(),
+        (None, _) => format!("{made} at its last checkpoint"),
+    };
     let end = command
         .stopped
         .as_ref()
         .map(|why| format!("; stopped: {why}"));
     format!(
-        "{} ({time}) {}: {} ok, {} failed of {} rows{}",
+        "{} ({time}) {}: {made}{}",
         command.started,
         shown(&command.what).unwrap_or_else(|| "in code".to_owned()),
-        counts.ok,
-        counts.failed,
-        counts.rows,
         end.unwrap_or_default()
     )
 }
@@ -150,70 +185,128 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 /// What the next commands can be, exactly as they are typed, and what each does.
-fn how_to_go_on(found: &Found) -> Vec<(&'static str, String)> {
+fn how_to_go_on(found: &Found) -> Vec<(String, String)> {
     let dir = quoted(&found.run_dir.display().to_string());
     let mut ways = Vec::new();
     if matches!(found.state, State::Running { .. }) {
         return ways;
     }
     let through = found.manifest.last_through_an_input();
-    let again = through.map_or_else(
-        || "the program that made it, once more".to_owned(),
+    let (again, secret) = through.map_or_else(
+        || (PROGRAM.to_owned(), false),
         |command| again(found, command, &dir),
     );
+    let with_secret = |what: &str| match secret {
+        true => format!("{what}, and give the secret again that is left out here"),
+        false => what.to_owned(),
+    };
     if found.damaged_lines > 0 {
         // Nothing else works before.
-        return vec![("mend it and make the rest", format!("{again} --repair"))];
+        let what = with_secret("mend it and make the rest");
+        return vec![(what, format!("{again} --repair"))];
     }
     let unfinished = !found.manifest.is_finished() || found.pending.is_some_and(|rows| rows > 0);
     if unfinished {
-        ways.push(("make the rest", again));
+        ways.push((with_secret("make the rest"), again));
+    }
+    // It costs nothing, so it comes before what is paid for.
+    if found
+        .classes
+        .iter()
+        .any(|(class, _)| OF_THE_EXTRACTOR.contains(&class.as_str()))
+    {
+        ways.push((
+            "try another extractor on the answers, without a request".to_owned(),
+            format!("datagen extract --run {dir} --extract SPEC"),
+        ));
     }
     if found.failed > 0 {
         ways.push((
-            "ask again for what failed",
+            "ask again for what failed".to_owned(),
             format!("datagen retry --run {dir}"),
         ));
     }
     if let [(class, _), _, ..] = &found.classes[..] {
         ways.push((
-            "or for the commonest of it",
+            "or for the commonest of it".to_owned(),
             format!("datagen retry --run {dir} --class {}", quoted(class)),
-        ));
-    }
-    if found
-        .classes
-        .iter()
-        .any(|(class, _)| class.starts_with(OF_THE_EXTRACTOR))
-    {
-        ways.push((
-            "try another extractor on the answers",
-            format!("datagen extract --run {dir} --extract SPEC"),
         ));
     }
     ways
 }
 
-/// The command that worked through the input, so that it goes on here.
-fn again(found: &Found, command: &Command, dir: &str) -> String {
+/// What to say of a run that no command line made.
+const PROGRAM: &str = "the program that made it, once more";
+
+/// The command that worked through the input, so that it goes on here, and whether a secret is left out of it.
+fn again(found: &Found, command: &Command, dir: &str) -> (String, bool) {
     let Some(words) = arguments(&command.what) else {
-        return "the program that made it, once more".to_owned();
+        return (PROGRAM.to_owned(), false);
     };
+    let (words, secret) = without_secrets(words);
     let stamped = found.manifest.settings.get("output_data.need_time_stamp");
     let stamped = stamped.is_none_or(|setting| setting.value != json!(false));
     let chose = words
         .iter()
         .any(|word| word.starts_with("--resume") || word.starts_with("--fork"));
-    let words: Vec<String> = without_choice(&words)
-        .iter()
-        .map(|word| quoted(word))
-        .collect();
+    let mut words = without_choice(&words);
+    if let Some(extract) = extracted_since(found) {
+        words = without_extract(&words);
+        words.extend(["--extract".to_owned(), extract.to_owned()]);
+    }
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     let words = words.join(" ");
     if stamped || chose {
-        format!("{words} --resume {dir}")
+        (format!("{words} --resume {dir}"), secret)
     } else {
-        words
+        (words, secret)
     }
+}
+
+/// The extractor of the dataset, where it is another one than that of the last run.
+fn extracted_since(found: &Found) -> Option<&str> {
+    let manifest = &found.manifest;
+    let changed = |command: &Command| {
+        command
+            .changed
+            .iter()
+            .any(|change| change.starts_with("run.extract:"))
+    };
+    let later = manifest.commands.iter().rev();
+    later
+        .take_while(|command| command.of_rows)
+        .any(changed)
+        .then(|| manifest.dataset.get("extract")?.as_str())?
+}
+
+/// The command without its secrets, which the manifest does not hold, and whether there were any.
+fn without_secrets(words: Vec<String>) -> (Vec<String>, bool) {
+    let mut kept: Vec<String> = Vec::new();
+    let mut secret = false;
+    for word in words {
+        if !word.ends_with("=[secret]") {
+            kept.push(word);
+            continue;
+        }
+        secret = true;
+        if !word.starts_with("--") {
+            kept.pop_if(|flag| flag == "--set");
+        }
+    }
+    (kept, secret)
+}
+
+fn without_extract(words: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--extract" => drop(words.next()),
+            other if other.starts_with("--extract=") => {}
+            _ => kept.push(word.clone()),
+        }
+    }
+    kept
 }
 
 /// The command without what says which folder.
@@ -253,15 +346,6 @@ fn shown(what: &Value) -> Option<String> {
             .collect::<Vec<_>>()
             .join(" "),
     )
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn as_json(found: &Found) -> Value {
@@ -324,10 +408,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_quoted_as_a_shell_needs_it() {
-        assert_eq!(quoted("output/demo-1_2.x"), "output/demo-1_2.x");
-        assert_eq!(quoted("it's here"), r"'it'\''s here'");
-        assert_eq!(quoted(""), "''");
+    fn a_secret_is_left_out_with_its_flag() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (typed, kept, secret) in [
+            ("run --set model.api_key=[secret] -q", "run -q", true),
+            ("run --set=...=[secret] -q", "run -q", true),
+            (
+                "run --set model.model=x -q",
+                "run --set model.model=x -q",
+                false,
+            ),
+        ] {
+            assert_eq!(without_secrets(words(typed)), (words(kept), secret));
+        }
     }
 
     #[test]

@@ -58,7 +58,10 @@ pub(crate) fn variable(text: &str) -> Given {
         None | Some(Value::String(_)) => match assignment(text) {
             // The words `~` and `Null` are text here; only `null` unsets.
             given if given.value.is_null() || given.value.is_string() => Given::string(text),
-            given => given,
+            given => Given {
+                text: text.to_owned(),
+                ..given
+            },
         },
         Some(value) => Given {
             value,
@@ -125,6 +128,7 @@ mod tests {
             r#"{"a": [1]}"#,
         );
         check(variable("1e-3"), json!(0.001), "1e-3");
+        check(variable(" 0 #"), json!(0), " 0 #");
     }
 
     #[test]

@@ -133,7 +133,9 @@ impl Builder {
 
     /// The settings and prompts of a run, out of its `run.json`, as the lowest layer above the built-in defaults:
     /// to ask again for its failed rows ([`DataGenerationPipeline::retry`]) without the files that it was made
-    /// from. Secrets are not among them.
+    /// from. Secrets are not among them. Of a [file](Builder::config_file) beside it counts what may differ between
+    /// two commands on one dataset (key, address, limits, retries, log), and not prompts, model, temperature,
+    /// extractor, rows and folder: the file may have changed since.
     ///
     /// # Errors
     ///
@@ -361,6 +363,9 @@ impl Builder {
         }
         if let Some(file) = &self.file {
             layers = layers.file(file);
+            if let Some((_, manifest)) = &self.run {
+                layers = Kept { manifest }.layer_of_dataset(layers)?;
+            }
         }
         layers = layers.env(ENV_PREFIX, self.environment.all());
         for above in &self.above {

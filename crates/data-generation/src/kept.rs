@@ -53,11 +53,28 @@ impl Kept<'_> {
         read(setting.map(|setting| &setting.value)).unwrap_or_default()
     }
 
-    /// The settings as a layer of their own.
-    ///
+    /// All settings as a layer of their own.
+    pub(crate) fn layer(&self, layers: Layers) -> Result<Layers, Error> {
+        self.layer_of(layers, |_| true)
+    }
+
+    /// The settings that make the dataset one, as a layer of their own: above a configuration, which may have
+    /// changed since then, and whose key, address and limits are what a retry wants of it.
+    pub(crate) fn layer_of_dataset(&self, layers: Layers) -> Result<Layers, Error> {
+        self.layer_of(layers, |key| {
+            let group = key.split('.').next().unwrap_or(key);
+            ["prompts", "input_data", "output_data"].contains(&group)
+                || ["model.provider", "model.model", "model.temperature"].contains(&key)
+        })
+    }
+
     /// Left out are secrets, which are not there; what this version does not know; and the variable of the key
     /// where nobody named it, for a named one goes to any address.
-    pub(crate) fn layer(&self, mut layers: Layers) -> Result<Layers, Error> {
+    fn layer_of(
+        &self,
+        mut layers: Layers,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Result<Layers, Error> {
         let known = serde_json::to_value(Settings::default())
             .map_err(|error| Error::Usage(error.to_string()))?;
         let is_known = |key: &str| {
@@ -71,7 +88,7 @@ impl Kept<'_> {
             let nobodys = key == "model.api_key_env" && setting.origin == "default";
             // These two are told whole by what makes the dataset one.
             let whole = key == "run.extract" || key.starts_with("model.extra");
-            if !secret && !nobodys && !whole && is_known(key) {
+            if !secret && !nobodys && !whole && is_known(key) && is_meant(key) {
                 layers = layers.kept(RUN_JSON, key, &setting.value);
             }
         }
@@ -125,9 +142,15 @@ impl Kept<'_> {
             let had = is_secret(key) && setting.value == "[secret]";
             let replaced = key == "model.api_key" && another_key;
             if had && !replaced && loaded.secrets.origin(key).is_none() {
+                let variable = match key.as_str() {
+                    "model.api_key" => {
+                        ", or name a variable that holds it with `--set model.api_key_env=NAME`"
+                    }
+                    _ => "",
+                };
                 return Err(Error::Usage(format!(
                     "the run in {dir} had a literal `{key}` ({}), and run.json holds no secrets; give it again with \
-                     `--config FILE` or `--set {key}=...`",
+                     `--config FILE` or `--set {key}=...`{variable}",
                     setting.origin
                 )));
             }

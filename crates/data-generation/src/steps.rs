@@ -180,11 +180,12 @@ fn step_error(kind: LlmErrorKind) -> StepError {
 /// The local time, because who reads it may read it tomorrow.
 fn when_to_come_back(wait: Option<Duration>) -> String {
     let at = wait.and_then(|wait| {
-        let wait = jiff::SignedDuration::try_from(wait).ok()?;
+        // To the next whole minute, so that nobody comes too early.
+        let wait = jiff::SignedDuration::try_from(wait + Duration::from_secs(60)).ok()?;
         jiff::Zoned::now().checked_add(wait).ok()
     });
     match at {
-        Some(at) => format!("come back after {}", at.strftime("%Y-%m-%d %H:%M")),
+        Some(at) => format!("come back after {}", at.strftime("%Y-%m-%d %H:%M %:z")),
         None => "come back later, it does not say when".to_owned(),
     }
 }

@@ -156,6 +156,13 @@ impl Ledger {
         Entry { at: now, tokens }
     }
 
+    /// A request did not leave after all.
+    pub(crate) fn withdraw(&mut self, entry: Entry) {
+        for meter in &mut self.meters {
+            meter.withdraw(entry);
+        }
+    }
+
     /// What it came to.
     pub(crate) fn settle(&mut self, now: Micros, entry: Entry, tokens: u64) {
         for meter in &mut self.meters {
@@ -335,6 +342,19 @@ impl Meter {
             _ => self.pieces.insert(at, (number, amount)),
         }
         self.sum += amount;
+    }
+
+    fn withdraw(&mut self, entry: Entry) {
+        let weight = self.weight(entry.tokens);
+        let number = entry.at / self.piece();
+        let at = self.pieces.partition_point(|(piece, _)| *piece < number);
+        if let Some((piece, amount)) = self.pieces.get_mut(at)
+            && *piece == number
+        {
+            *amount = amount.saturating_sub(weight);
+            self.sum = self.sum.saturating_sub(weight);
+        }
+        self.next = self.next.saturating_sub(self.space(weight));
     }
 
     fn settle(&mut self, now: Micros, entry: Entry, tokens: u64) {
@@ -648,5 +668,19 @@ mod tests {
         }
         let share = f64::from(used) / 300_000.0;
         assert!((0.97..=1.01).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_request_that_did_not_leave_leaves_no_trace() {
+        let limits = [
+            limit(Unit::Requests, 60, MINUTE),
+            limit(Unit::Tokens, 1_000, MINUTE),
+        ];
+        let mut ledger = Ledger::new(limits, 1);
+        let start = 5 * SECOND;
+        let entry = ledger.take(start, 900);
+        assert!(ledger.earliest(start, 900).0 > start);
+        ledger.withdraw(entry);
+        assert_eq!(ledger.earliest(start, 900).0, start);
     }
 }

@@ -449,6 +449,14 @@ impl State {
 }
 
 impl Permit<'_> {
+    /// Nothing is sent with it: it counts for nothing.
+    pub fn give_back(self) {
+        let now = self.limiter.now();
+        let mut state = self.limiter.lock();
+        state.with_ledger(self.limiter, now, |ledger| ledger.withdraw(self.entry));
+        state.wake_first();
+    }
+
     /// Tells what the request came to: the tokens it cost, none where it came to nothing. Without it what was
     /// reserved stays taken until the windows have passed.
     pub fn settle(self, tokens: u64) {

@@ -1,10 +1,15 @@
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ledger::{Ledger, Micros};
+
+/// Tries at the lock, and the time between two: a second in all.
+const TRIES: u32 = 1_000;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Limits that several processes on one machine keep together: what each of them has sent stands in one small
 /// file, and an operating-system lock lets one of them at a time look and write.
@@ -65,13 +70,24 @@ impl LimitFile {
         now: Micros,
         act: impl FnOnce(&mut Ledger) -> T,
     ) -> (T, io::Result<()>) {
-        let locked = self.0.lock.lock();
-        let read = locked.and_then(|()| self.read(ledger, now));
+        let read = self.lock().and_then(|()| self.read(ledger, now));
         let value = act(ledger);
         let done = read.and_then(|()| self.write(ledger));
         // Closing would do it too, but the file stays open.
         let unlocked = self.0.lock.unlock();
         (value, done.and(unlocked))
+    }
+
+    /// Whoever has it needs it for some microseconds; one that was stopped in that moment must not stop all.
+    fn lock(&self) -> io::Result<()> {
+        for _ in 0..TRIES {
+            match self.0.lock.try_lock() {
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(io::Error::other("another process holds its lock"))
     }
 
     fn read(&self, ledger: &mut Ledger, now: Micros) -> io::Result<()> {

@@ -69,7 +69,7 @@ impl<'a> Reserved<'a> {
     /// Nothing is sent with it.
     pub(crate) fn give_back(mut self) {
         if let Some(permit) = self.permit.take() {
-            permit.settle(0);
+            permit.give_back();
         }
     }
 

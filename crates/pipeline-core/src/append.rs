@@ -123,9 +123,14 @@ impl AppendFile {
         Ok(0)
     }
 
-    /// Appends whole lines. Where that fails the file is cut back to the last whole line, and nothing more can
-    /// be appended.
+    /// Appends whole lines. Where that fails the file is cut back to where it was, and nothing more can be
+    /// appended.
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.append_and(lines, |_| 0)
+    }
+
+    /// Where it fails, so many bytes of what was written stay.
+    fn append_and(&mut self, lines: &[u8], keep: impl FnOnce(&Self) -> u64) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -138,10 +143,27 @@ impl AppendFile {
                 Ok(())
             }
             Err(error) => {
-                self.cut_back(self.length);
+                self.cut_back(self.length + keep(self));
                 Err(error)
             }
         }
+    }
+
+    /// Appends as many of these whole lines as the system takes: how many bytes, and why no more. Where not all
+    /// are taken, nothing more can be appended.
+    pub(crate) fn append_what_fits(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        let before = self.length;
+        match self.append_and(lines, |this| this.whole_lines_of(lines)) {
+            Ok(()) => (lines.len(), Ok(())),
+            Err(error) => ((self.length - before) as usize, Err(error)),
+        }
+    }
+
+    /// How much of the lines that could not be appended as a whole stands in the file in whole lines.
+    fn whole_lines_of(&self, lines: &[u8]) -> u64 {
+        let there = self.file.file().metadata().map_or(0, |facts| facts.len());
+        let written = there.saturating_sub(self.length).min(lines.len() as u64) as usize;
+        memchr::memrchr(b'\n', &lines[..written]).map_or(0, |end| end as u64 + 1)
     }
 
     /// Takes back what was appended after this length, and ends the appending.
@@ -380,5 +402,37 @@ mod tests {
         replace(&Disk::default(), &path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// A disk on which so many bytes of a write find room.
+    struct Room(usize);
+
+    impl crate::disk::Watch for Room {
+        fn change(&self, change: &crate::disk::Change<'_>) -> io::Result<Option<File>> {
+            match *change {
+                crate::disk::Change::Write { mut file, bytes } if bytes.len() > self.0 => {
+                    file.write_all(&bytes[..self.0])?;
+                    Err(io::ErrorKind::StorageFull.into())
+                }
+                _ => change.make(),
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_lines_those_that_fit_are_kept() {
+        let lines = b"{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n";
+        for room in 0..lines.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("x.jsonl");
+            std::fs::write(&path, "{}\n").unwrap();
+            let disk = Disk::watched(Arc::new(Room(room)));
+            let (mut file, _) = AppendFile::open(&disk, path.clone()).unwrap();
+            let (kept, appended) = file.append_what_fits(lines);
+            assert!(appended.is_err());
+            assert_eq!(kept, room / 8 * 8, "room for {room} bytes");
+            assert_eq!(std::fs::read(&path).unwrap().len(), 3 + kept);
+            assert!(file.append(b"{}\n").is_err(), "nothing more is appended");
+        }
     }
 }

@@ -98,7 +98,7 @@ pub struct Command {
     pub started: String,
     /// When it ended; `null` while it works or after a crash.
     pub ended: Option<String>,
-    /// What it came to.
+    /// What it came to, before its end as of the last checkpoint.
     #[serde(default)]
     pub counts: Counts,
     /// Why it stopped before the end of the input, if it did.
@@ -171,8 +171,19 @@ impl Manifest {
             }
             .into()
         };
-        let version: Version = serde_json::from_slice(&text)
-            .map_err(|error| damaged(error.line(), error.to_string()))?;
+        let version: Version = serde_json::from_slice(&text).map_err(|error| {
+            let how = match text.trim_ascii() {
+                [] => "is empty".to_owned(),
+                _ => format!("is torn or no manifest of a run ({error})"),
+            };
+            damaged(
+                error.line(),
+                format!(
+                    "{how}, so nobody can tell what this dataset was made with; put a copy of it back, or move the \
+                     folder aside and make the dataset anew"
+                ),
+            )
+        })?;
         if version.format != FORMAT {
             return Err(Error::usage(format!(
                 "{} has format {}, this version of the program knows {FORMAT}; use the version that made it",
@@ -244,9 +255,15 @@ impl Manifest {
 
     /// Notes how far the command has come.
     pub(crate) fn note(&mut self, counts: Counts) {
-        match self.commands.last_mut() {
-            Some(command) if command.of_rows => command.counts = counts,
-            _ => self.counts = counts,
+        let of_rows = match self.commands.last_mut() {
+            Some(command) => {
+                command.counts = counts;
+                command.of_rows
+            }
+            None => false,
+        };
+        if !of_rows {
+            self.counts = counts;
         }
     }
 
@@ -393,6 +410,7 @@ mod tests {
         manifest.begin(InputFacts::default(), BTreeMap::new(), Value::Null);
         manifest.note(counts(3, 1));
         assert_eq!(manifest.counts, counts(3, 1));
+        assert_eq!(manifest.commands[0].counts, counts(3, 1));
         // The first command was killed; what comes after it on rows of the folder changes nothing about that.
         manifest.begin_with_rows(BTreeMap::new(), Value::Null);
         manifest.note(counts(1, 0));

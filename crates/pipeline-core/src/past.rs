@@ -9,6 +9,18 @@ use std::time::{Duration, SystemTime};
 use crate::journal::{self, JournaledAnswer};
 use crate::manifest::Manifest;
 
+/// Whether the last command that may have sent something ended without saying so. One that only judged again has
+/// sent nothing, and a command for some rows may be such.
+fn was_at_work(manifest: &Manifest) -> bool {
+    let mut commands = manifest.commands.iter().rev();
+    match commands.next() {
+        Some(last) if last.ended.is_some() => {
+            last.of_rows && commands.next().is_some_and(|before| before.ended.is_none())
+        }
+        _ => manifest.ended.is_none(),
+    }
+}
+
 /// One look back reads so much.
 const BLOCK: u64 = 256 * 1024;
 /// The manifest of a run at work is never older than this.
@@ -23,7 +35,7 @@ pub struct Past<'a> {
 impl<'a> Past<'a> {
     /// Of a folder as it is, before this command has written to it.
     pub(crate) fn of(dir: &'a Path, manifest: Option<&Manifest>) -> Past<'a> {
-        let was_at_work = manifest.is_some_and(|manifest| manifest.ended.is_none());
+        let was_at_work = manifest.is_some_and(was_at_work);
         let written = std::fs::metadata(dir.join("run.json"))
             .and_then(|facts| facts.modified())
             .ok()

@@ -251,7 +251,8 @@ struct Pass<'a> {
     progress: &'a mut (dyn FnMut(u64) + Send),
 }
 
-const TOLD_EVERY: u64 = 4096;
+/// Rows between two words on how far it is; an extractor may take its time for each.
+const TOLD_EVERY: u64 = 16;
 
 impl Pass<'_> {
     async fn finished_rows(&mut self, path: &Path) -> Result<(), Error> {

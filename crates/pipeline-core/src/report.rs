@@ -62,6 +62,8 @@ pub struct Report {
     pub offline: bool,
     /// Requests under way that were cut off; their answers may have been paid for and are lost.
     pub cut: u64,
+    /// Answers that were paid for and could not be put into the journal, because the system refused it.
+    pub lost: u64,
     /// Why the command stopped before the end of its input; `None` where it did not.
     pub stopped: Option<StopReason>,
     /// Rows that failed in this command by class, most first.
@@ -101,12 +103,13 @@ impl fmt::Display for Report {
         };
         write!(
             f,
-            "{title}{}: {rows} rows",
+            "{title}{}: {rows} {}",
             if self.offline {
                 " (offline: no model was asked)"
             } else {
                 ""
-            }
+            },
+            if rows == 1 { "row" } else { "rows" }
         )?;
         write!(
             f,
@@ -114,8 +117,14 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "\n  requests  {} ({} retries)",
-            self.requests, self.retries
+            "\n  requests  {} ({} {})",
+            self.requests,
+            self.retries,
+            if self.retries == 1 {
+                "retry"
+            } else {
+                "retries"
+            }
         )?;
         write!(
             f,
@@ -143,6 +152,13 @@ impl fmt::Display for Report {
         }
         if self.cut > 0 {
             write!(f, "\n  {} answers under way were cut off", self.cut)?;
+        }
+        if self.lost > 0 {
+            write!(
+                f,
+                "\n  {} answers that were paid for could not be written",
+                self.lost
+            )?;
         }
         if let Some(reason) = &self.stopped {
             write!(f, "\n  stopped:  {reason}")?;

@@ -348,6 +348,7 @@ impl Job {
             wall: began.elapsed(),
             offline: self.offline,
             cut: seen.cut,
+            lost: shared.counters.lost.load(Ordering::Relaxed),
             stopped: shared.stop.reason(),
             failures: shared.counters.failures_by_class(),
         };

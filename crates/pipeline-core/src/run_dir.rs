@@ -16,8 +16,14 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// When it is none ([`ErrorKind::NoRun`]), and as [`read`](Manifest::read).
+    /// When it is none ([`ErrorKind::NoRun`], [`ErrorKind::Usage`] for a file), and as [`read`](Manifest::read).
     pub fn of_run(dir: &Path) -> Result<Manifest, Error> {
+        if std::fs::metadata(dir).is_ok_and(|facts| !facts.is_dir()) {
+            return Err(Error::usage(format!(
+                "{} is a file; give the folder that holds it and run.json",
+                dir.display()
+            )));
+        }
         match Manifest::read(dir)? {
             Some(manifest) => Ok(manifest),
             None => Err(ErrorKind::NoRun {

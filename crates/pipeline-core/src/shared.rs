@@ -113,6 +113,8 @@ pub(crate) struct Counters {
     pub(crate) requests: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) in_flight: AtomicU64,
+    /// Answers that could not be put into the journal.
+    pub(crate) lost: AtomicU64,
     pub(crate) prompt_tokens: AtomicU64,
     pub(crate) completion_tokens: AtomicU64,
     failures: Mutex<HashMap<String, u64>>,

@@ -70,7 +70,8 @@ pub enum State {
         /// Which, as it wrote it down.
         holder: String,
     },
-    /// The last input was worked through; rows may have failed.
+    /// The last input was worked through; rows may have failed, and a later command on rows of the folder may have
+    /// been stopped.
     Finished,
     /// It stopped before the end of its input.
     Stopped {
@@ -170,7 +171,7 @@ fn state(manifest: &Manifest, holder: Option<String>) -> State {
     let why = |command: Option<&crate::manifest::Command>| command?.stopped.clone();
     if killed(through) || killed(last) {
         State::Killed
-    } else if let Some(why) = why(through).or_else(|| why(last)) {
+    } else if let Some(why) = why(through) {
         State::Stopped { why }
     } else {
         State::Finished
@@ -264,9 +265,12 @@ impl Look {
         ids.dedup();
         let doubled = lines - ids.len();
         if doubled > 0 {
-            let what = format!(
-                "{doubled} lines stand here for rows that another line has; a run with `--repair` moves them aside"
-            );
+            let what = match doubled {
+                1 => "1 line stands here for a row that another line has; a run with `--repair` moves it aside".to_owned(),
+                _ => format!(
+                    "{doubled} lines stand here for rows that another line has; a run with `--repair` moves them aside"
+                ),
+            };
             self.damaged(
                 &ErrorKind::Damaged {
                     path: path.to_owned(),

@@ -285,12 +285,10 @@ impl StepContext<'_> {
     /// [`StepError::Stopped`] when it could not be written; the run stops, and says why. Pass it on.
     pub async fn journal(&self, answer: PaidAnswer<'_>) -> Result<u64, StepError> {
         let tail = crate::journal::tail(self.row, self.step, &answer);
-        let seq = self
-            .shared
-            .writer
-            .journal(tail)
-            .await
-            .ok_or(StepError::Stopped)?;
+        let seq = self.shared.writer.journal(tail).await.ok_or_else(|| {
+            self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+            StepError::Stopped
+        })?;
         self.answers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -264,10 +264,13 @@ impl Writer {
         if lines.is_empty() || self.journal.is_refused() {
             return;
         }
-        if let Err(source) = self.journal.append(lines) {
+        let (kept, appended) = self.journal.append_what_fits(lines);
+        let mut waiting = waiting;
+        if let Err(source) = appended {
             tell(&self.stop, &WriteError::of(self.journal.path())(source));
             self.refuse();
-            return;
+            // Answers whose lines are there whole are paid for and safe; the others are told to nobody.
+            waiting.truncate(memchr::memchr_iter(b'\n', &lines[..kept]).count());
         }
         match self.durability {
             Durability::Group => {

@@ -402,8 +402,8 @@ fn an_endpoint_that_is_not_there_stops_the_run_and_is_named() {
     assert_snapshot!(ended.shown(), @"
     exit 4
     --- stderr
-    making output/demo: 1 of 1 rows to do
-    stopped: 1 rows = 0 ok + 0 failed + 0 done before + 1 pending
+    making output/demo: 1 of 1 row to do
+    stopped: 1 row = 0 ok + 0 failed + 0 done before + 1 pending
       requests  3 (2 retries)
       tokens    0 prompt + 0 completion
       time      [TIME]
@@ -422,17 +422,17 @@ fn a_daily_limit_is_a_reason_to_come_back_later() {
     let ended = folder.datagen(["run", "--concurrency", "1"]).exits(75);
     assert_eq!(server.hits(), 1);
     assert_snapshot!(ended.shown(), @"
-    exit 75
-    --- stderr
-    making output/demo: 3 of 3 rows to do
-    stopped: 3 rows = 0 ok + 0 failed + 0 done before + 3 pending
-      requests  1 (0 retries)
-      tokens    0 prompt + 0 completion
-      time      [TIME]
-      result    output/demo/result.jsonl
-      stopped:  status 429: slow down; come back after [TIME]
-      to go on: the same command
-    ");
+        exit 75
+        --- stderr
+        making output/demo: 3 of 3 rows to do
+        stopped: 3 rows = 0 ok + 0 failed + 0 done before + 3 pending
+          requests  1 (0 retries)
+          tokens    0 prompt + 0 completion
+          time      [TIME]
+          result    output/demo/result.jsonl
+          stopped:  status 429: slow down; come back after [TIME]
+          to go on: the same command
+        ");
 }
 
 #[test]

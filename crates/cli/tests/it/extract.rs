@@ -102,9 +102,10 @@ fn another_extractor_moves_rows_between_dataset_and_failures_and_back() {
     --- stderr
     extracted again with tag:title: 12 rows = 4 ok + 8 failed; no request was sent
       0 of them had failed and are in the dataset now, 7 were in it and are failed now
-      1 failed rows stay as they are: no answer of theirs has a text to extract from
+      1 failed row stays as before: no answer there has a text to extract from
       result    output/demo/result.jsonl
       failures  output/demo/failures.jsonl
+      from now on give `--extract tag:title` to `datagen run`, or set `run.extract`
     ");
     assert_eq!(folder.lines("output/demo/result.jsonl").len(), 4);
     let made = folder.lines("output/demo/result.jsonl");
@@ -170,13 +171,14 @@ fn a_run_with_the_new_extractor_goes_on_there_and_one_with_the_old_is_refused() 
         (&json!(12), &json!(2))
     );
     let ended = folder.datagen(["run", "--extract", "none"]).exits(2);
-    assert!(
-        ended
-            .stderr
-            .contains("extract: \"tag:text:first\" -> \"none\""),
-        "{}",
-        ended.stderr
-    );
+    assert_snapshot!(ended.shown(), @r#"
+    exit 2
+    --- stderr
+    error: the run in output/demo was made with other settings:
+      extract: "tag:text:first" -> "none"
+      hint: `--extract tag:text:first` goes on with the extractor that the dataset has
+      hint: `datagen extract --run output/demo --extract none` makes it again with the other one, without a request
+    "#);
 }
 
 #[test]

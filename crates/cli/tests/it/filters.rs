@@ -4,7 +4,7 @@ use fancy_regex::Regex;
 
 const FILTERS: [(&str, &str); 11] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
-    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "[TIME]"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d( [+-]\d\d:\d\d)?\b", "[TIME]"),
     // Only told where answers are still under way at that moment; the summary always says it.
     (r"(?m)^stopping: .*\n", ""),
     (r"\b\d{8}-\d{6}(-\d+)?\b", "[STAMP]"),

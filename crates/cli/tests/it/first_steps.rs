@@ -134,39 +134,39 @@ fn help_names_the_commands_the_way_to_begin_and_the_exit_codes() {
 #[test]
 fn help_of_run_explains_every_flag() {
     assert_snapshot!(Folder::new().datagen(["run", "--help"]).end().shown(), @"
-    exit 0
-    --- stdout
-    Makes the dataset; the same command again goes on where it stopped
+        exit 0
+        --- stdout
+        Makes the dataset; the same command again goes on where it stopped
 
-    Usage: datagen run [OPTIONS]
+        Usage: datagen run [OPTIONS]
 
-    Options:
-          --config <FILE>          The configuration; without it config/config.yaml or config.yaml,
-                                   where one exists
-          --data <FILE>            The rows, one JSON object a line; `-` for standard input. Overrides
-                                   input_data.path
-          --set <KEY=VALUE>        One value of the configuration, such as model.temperature=0.2; may be
-                                   repeated
-          --extract <SPEC>         What to take out of each answer: none, tag:NAME[:all|first|last],
-                                   regex:PATTERN or json
-          --concurrency <N>        Requests at the same time. Overrides run.concurrency_limit
-          --limit <N>              Only the first N rows of the input, done or not
-          --resume [<DIR|latest>]  Goes on with an old run: its folder, or `latest` for the one that was
-                                   started last
-          --new                    Begins afresh. Nothing is deleted: an old folder in the way is moved
-                                   aside
-          --fork <NAME>            Works on a copy called NAME that keeps every answer whose request is
-                                   unchanged
-          --add                    Adds these rows to a run that has none of them
-          --repair                 Moves damaged lines of the run's files aside (to
-                                   .damaged-<time>.jsonl) and makes their rows again, from the journal
-                                   where it still has their answers
-          --skip-invalid           Rows that do not fit the prompts fail alone, instead of stopping
-                                   everything before the first request
-          --json                   Prints the summary as one line of JSON on standard output
-      -q, --quiet                  Prints nothing but errors
-      -h, --help                   Print help
-    ");
+        Options:
+              --config <FILE>          The configuration; without it config/config.yaml or config.yaml,
+                                       where one exists
+              --data <FILE>            The rows, one JSON object a line; `-` for standard input. Overrides
+                                       input_data.path
+              --set <KEY=VALUE>        One value of the configuration, such as model.temperature=0.2; may be
+                                       repeated
+              --extract <SPEC>         What to take out of each answer: none, tag:NAME[:all|first|last],
+                                       regex:PATTERN or json
+              --concurrency <N>        Requests at the same time. Overrides run.concurrency_limit
+              --limit <N>              Only the first N rows of the input, done or not
+              --resume [<DIR|latest>]  Goes on with an old run: its folder, or `latest` for the one that was
+                                       started last
+              --new                    Begins afresh. Nothing is deleted: an old folder in the way is moved
+                                       aside
+              --fork <NAME>            Works on a copy called NAME that keeps every answer whose request is
+                                       unchanged
+              --add                    Adds these rows to a run that has none of them
+              --repair                 Moves damaged lines of the run's files aside (to .damaged-TIME.jsonl)
+                                       and makes their rows again, from the journal where it still has their
+                                       answers
+              --skip-invalid           Rows that do not fit the prompts fail alone, instead of stopping
+                                       everything before the first request
+              --json                   Prints the summary as one line of JSON on standard output
+          -q, --quiet                  Prints nothing but errors
+          -h, --help                   Print help
+        ");
 }
 
 #[test]

@@ -79,6 +79,25 @@ fn a_limit_of_file_size_is_a_disk_that_refuses_and_no_sudden_end() {
 }
 
 #[test]
+fn an_extraction_for_which_there_is_no_room_changes_nothing() {
+    let folder = Folder::offline().file("rows.jsonl", rows(400));
+    folder.datagen(["run", "-q"]).exits(0);
+    let (names, result) = (folder.names("output/demo"), folder.read(RESULT));
+    let ended = folder
+        .shell("ulimit -f 8; exec \"$DATAGEN\" extract --run output/demo --extract regex:.")
+        .exits(74);
+    assert!(
+        ended.stderr.contains("could not write"),
+        "{}",
+        ended.shown()
+    );
+    assert_eq!(
+        (folder.names("output/demo"), folder.read(RESULT)),
+        (names, result)
+    );
+}
+
+#[test]
 fn where_no_byte_may_be_written_nothing_is_asked() {
     let folder = Folder::offline();
     let ended = folder.shell("ulimit -f 0; exec \"$DATAGEN\" run").exits(74);

@@ -28,21 +28,22 @@ fn json_is_one_line_on_standard_output_with_the_keys_of_the_summary() {
         "wall_s",
         "offline",
         "cut",
+        "lost",
         "stopped",
     ];
     assert_eq!(keys, expected);
     assert_snapshot!(ended.shown(), @r#"
-    exit 0
-    --- stdout
-    {"run_dir":"output/demo","rows":3,"ok":3,"failed":0,"skipped":0,"pending":0,"not_in_input":0,"requests":3,"retries":0,"prompt_tokens":15,"completion_tokens":39,"wall_s":[TIME],"offline":true,"cut":0,"stopped":null}
-    --- stderr
-    making output/demo (offline: no model is asked): 3 of 3 rows to do
-    finished (offline: no model was asked): 3 rows = 3 ok + 0 failed + 0 done before + 0 pending
-      requests  3 (0 retries)
-      tokens    15 prompt + 39 completion
-      time      [TIME], [SPEED]
-      result    output/demo/result.jsonl
-    "#);
+        exit 0
+        --- stdout
+        {"run_dir":"output/demo","rows":3,"ok":3,"failed":0,"skipped":0,"pending":0,"not_in_input":0,"requests":3,"retries":0,"prompt_tokens":15,"completion_tokens":39,"wall_s":[TIME],"offline":true,"cut":0,"lost":0,"stopped":null}
+        --- stderr
+        making output/demo (offline: no model is asked): 3 of 3 rows to do
+        finished (offline: no model was asked): 3 rows = 3 ok + 0 failed + 0 done before + 0 pending
+          requests  3 (0 retries)
+          tokens    15 prompt + 39 completion
+          time      [TIME], [SPEED]
+          result    output/demo/result.jsonl
+        "#);
 }
 
 #[test]

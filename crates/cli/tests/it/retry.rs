@@ -248,22 +248,35 @@ fn changed_settings_of_the_dataset_are_refused_as_in_a_run() {
     --- stderr
     error: the run in output/demo was made with other settings:
       model.temperature: 0.7 -> 0.1
-      hint: `--fork NAME` makes a new dataset that keeps every answer whose request is unchanged, `--new` begins afresh; or take the changes back
+      hint: a retry asks with the settings of the dataset, so leave these as they were; `datagen run --fork NAME` makes a new dataset with others
     ");
-    // A configuration that is named counts, with its prompts.
-    folder.write("user.txt", "Write at length about {{topic}}.\n");
-    let config = ["--config", "config.yaml"];
-    let ended = folder.datagen(RETRY).args(config).exits(2);
-    assert!(
-        ended
-            .stderr
-            .contains("-> \"Write at length about {{topic}}.\""),
-        "{}",
-        ended.stderr
-    );
     assert_eq!(moody.server.hits(), hits);
+}
+
+#[test]
+fn of_a_configuration_counts_how_to_ask_and_not_what_the_dataset_is() {
+    let moody = Moody::start();
+    let folder = moody.made().edit(
+        "config.yaml",
+        "  model: tiny",
+        "  model: large\n  temperature: 0.1\n  headers: {x-team: t-3}",
+    );
+    folder.write("user.txt", "Write at length about {{topic}}.\n");
+    folder.write("rows.jsonl", "");
+    let hits = moody.server.hits();
     moody.get_well();
-    folder.datagen(RETRY).args(["-q"]).exits(0);
+    let config = ["-q", "--config", "config.yaml"];
+    folder.datagen(RETRY).args(config).exits(0);
+    let asked = &moody.server.asked()[hits..];
+    assert_eq!(asked.len(), 8);
+    for asked in asked {
+        assert!(asked.user().starts_with("Write about"), "{}", asked.user());
+        assert_eq!(
+            (&asked.body["model"], &asked.body["temperature"]),
+            (&json!("tiny"), &json!(0.7))
+        );
+        assert_eq!(asked.header("x-team"), Some("t-3"));
+    }
 }
 
 #[test]
@@ -306,7 +319,7 @@ fn a_key_comes_from_its_variable_again_and_a_literal_one_must_be_given_again() {
     assert_snapshot!(folder.datagen(RETRY).exits(2).shown(), @"
     exit 2
     --- stderr
-    error: the run in output/demo had a literal `model.api_key` (config.yaml:3), and run.json holds no secrets; give it again with `--config FILE` or `--set model.api_key=...`
+    error: the run in output/demo had a literal `model.api_key` (config.yaml:3), and run.json holds no secrets; give it again with `--config FILE` or `--set model.api_key=...`, or name a variable that holds it with `--set model.api_key_env=NAME`
     ");
     moody.get_well();
     let literal = ["--set", "model.api_key=sk-literal-2"];
@@ -453,5 +466,30 @@ fn mistakes_are_refused_with_what_to_do() {
     exit 2
     --- stderr
     error: 1 failed rows cannot be asked again: they were too large to be held or no JSON objects; mend the input and run it again
+    ");
+}
+
+#[test]
+fn where_no_row_is_failed_there_is_nothing_to_ask() {
+    let folder = Folder::offline();
+    folder.datagen(["run", "-q"]).exits(0);
+    assert_snapshot!(folder.datagen(RETRY).exits(0).shown(), @"
+    exit 0
+    --- stderr
+    going on with output/demo (offline: no model is asked): 0 of 0 rows to do
+    no row of output/demo is failed, so there is nothing to ask again
+    ");
+}
+
+#[test]
+fn rows_and_folder_are_those_of_the_run() {
+    let folder = Folder::offline();
+    folder.datagen(["run", "-q"]).exits(0);
+    let other = ["--set", "output_data.output_dir=elsewhere"];
+    assert_snapshot!(folder.datagen(RETRY).args(other).exits(2).shown(), @"
+    exit 2
+    --- stderr
+    error: `--set output_data.output_dir` says nothing to a retry: rows and folder are those of the run
+      hint: leave it out; `datagen run` takes rows from elsewhere or writes to another folder
     ");
 }

@@ -247,7 +247,7 @@ fn an_input_with_none_of_the_finished_rows_needs_add() {
     ");
     assert_eq!(server.hits(), 3);
     let ended = folder.datagen(["run", "--add", "--json"]).exits(0);
-    assert_snapshot!(ended.stderr.lines().next().unwrap(), @"going on with output/demo: 1 of 1 rows to do; 3 finished rows are not in this input and stay");
+    assert_snapshot!(ended.stderr.lines().next().unwrap(), @"going on with output/demo: 1 of 1 row to do; 3 finished rows are not in this input and stay");
     let summary = ended.summary();
     assert_eq!(counts(&summary), [1, 0, 0, 0, 1]);
     assert_eq!(summary["not_in_input"], 3);

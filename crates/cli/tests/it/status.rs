@@ -70,17 +70,17 @@ fn a_finished_run_with_failed_rows_is_told_by_class_and_message() {
     --- stdout
     output/demo: finished
       rows      7 ok + 3 failed, 0 pending; the last input has 10
-                2 x unprocessable
+      classes   2 x unprocessable
                 1 x extraction_miss
-                2 x "status N: no words for N"
+      messages  2 x "status N: no words for N"
                 1 x "extractor `tag:t`: no `<t>` in N bytes"
       answers   9 in the journal, all of them judged
       tokens    63 prompt + 45 completion
-      latency   [LATENCIES]; 11.1 % asked again
+      latency   [LATENCIES]; of the answers, 11.1 % came at a later try
       command   [TIME] ([S]) datagen run -q --extract tag:t: 7 ok, 3 failed of 10 rows
+      go on     try another extractor on the answers, without a request: datagen extract --run output/demo --extract SPEC
       go on     ask again for what failed: datagen retry --run output/demo
       go on     or for the commonest of it: datagen retry --run output/demo --class unprocessable
-      go on     try another extractor on the answers: datagen extract --run output/demo --extract SPEC
     "#);
     assert_eq!(everything(&folder), before, "it only reads");
 
@@ -207,11 +207,11 @@ fn damage_is_named_with_its_line_and_ends_nothing() {
       rows      3 ok + 0 failed, 3 pending; the last input has 6
       answers   12 in the journal, 6 of them not judged yet
       tokens    60 prompt + 156 completion
-      latency   [LATENCIES]; 0.0 % asked again
+      latency   [LATENCIES]; of the answers, 0.0 % came at a later try
       command   [TIME] ([S]) datagen run -q: 6 ok, 0 failed of 6 rows
       note      the last line of output/demo/result.jsonl is torn; the next command mends it
       damage    output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing a value, column 6); a run with `--repair` moves the line aside and makes its row again from the journal
-      damage    output/demo/result.jsonl: 1 lines stand here for rows that another line has; a run with `--repair` moves them aside
+      damage    output/demo/result.jsonl: 1 line stands here for a row that another line has; a run with `--repair` moves it aside
       damage    output/demo/journal.jsonl:7: is no line of a journal: expected value at line 1 column 1; a run with `--repair` moves the line aside and goes on without that answer
       go on     mend it and make the rest: datagen run -q --repair
     ");
@@ -256,10 +256,94 @@ fn mistakes_are_refused_with_what_to_do() {
     error: output/demo is no run folder: it has no run.json
       hint: a run's folder is the one that holds run.json; every run names it when it begins
     ");
+    for command in ["status", "retry"] {
+        let file = [command, "--run", "output/demo/notes.txt"];
+        assert_eq!(
+            folder.datagen(file).exits(2).stderr,
+            "error: output/demo/notes.txt is a file; give the folder that holds it and run.json\n"
+        );
+    }
+    folder.write("output/demo/run.json", "");
+    assert_snapshot!(mistake("output/demo"), @"
+    exit 2
+    --- stderr
+    error: output/demo/run.json:1: is empty, so nobody can tell what this dataset was made with; put a copy of it back, or move the folder aside and make the dataset anew
+    ");
     folder.write("output/demo/run.json", "{\n\"format\": ");
     assert_snapshot!(mistake("output/demo"), @"
     exit 2
     --- stderr
-    error: output/demo/run.json:2: EOF while parsing a value at line 2 column 10
+    error: output/demo/run.json:2: is torn or no manifest of a run (EOF while parsing a value at line 2 column 10), so nobody can tell what this dataset was made with; put a copy of it back, or move the folder aside and make the dataset anew
     ");
+}
+
+#[test]
+fn after_an_extraction_the_command_that_goes_on_names_the_extractor() {
+    let folder = Folder::offline().file("rows.jsonl", rows(6));
+    let run = ["run", "-q", "--limit", "4", "--extract", "json"];
+    folder
+        .datagen(run)
+        .args(["--set", "offline.reply=[1]"])
+        .exits(0);
+    // As a kill leaves it.
+    let mut manifest: Value = serde_json::from_str(&folder.read("output/demo/run.json")).unwrap();
+    manifest["commands"][0]["ended"] = Value::Null;
+    folder.write("output/demo/run.json", manifest.to_string());
+    let extract = ["extract", "--run", "output/demo", "--extract", "regex:."];
+    folder.datagen(extract).exits(0);
+    let told = status_json(&folder);
+    let command = told["go_on"][0]["command"].as_str().unwrap();
+    assert_snapshot!(command, @"datagen run -q --limit 4 --set 'offline.reply=[1]' --extract regex:.");
+    let script = command.replace("datagen", "\"$DATAGEN\"");
+    folder.shell(&script).exits(0);
+}
+
+#[test]
+fn a_part_of_the_input_and_a_retry_that_was_stopped_are_told() {
+    let folder = Folder::offline().file("rows.jsonl", rows(20));
+    let run = [
+        "run",
+        "-q",
+        "--limit",
+        "6",
+        "--set",
+        "run.stop_on_failures=null",
+    ];
+    let failing = [
+        "--set",
+        "offline.error_rate=1",
+        "--set",
+        "run.retry.max_attempts=1",
+    ];
+    folder.datagen(run).args(failing).exits(3);
+    let slow = [
+        "--set",
+        "offline.error_rate=0",
+        "--set",
+        "offline.latency_ms=3000",
+    ];
+    let retry = ["retry", "--run", "output/demo", "--concurrency", "1"];
+    let mut retry = folder.datagen(retry).args(slow).start();
+    retry.until_said("6 of 6 rows to do");
+    retry.signal(Signal::TERM);
+    retry.exits(130);
+    let said = shown(&status(&folder));
+    assert!(
+        said.contains("demo: finished; its last command (retry) was stopped: interrupted\n")
+            && said.contains(
+                " 0 pending; the last input has 20, of which the last run took the first 6\n"
+            ),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_secret_is_no_part_of_the_command_that_goes_on() {
+    let folder = Folder::offline();
+    let secret = ["--set", "model.api_key=sk-planted-1", "--limit", "2"];
+    folder.datagen(["run", "-q"]).args(secret).exits(0);
+    let mut manifest: Value = serde_json::from_str(&folder.read("output/demo/run.json")).unwrap();
+    manifest["commands"][0]["ended"] = Value::Null;
+    folder.write("output/demo/run.json", manifest.to_string());
+    assert_snapshot!(status_json(&folder)["go_on"][0], @r#"{"what":"make the rest, and give the secret again that is left out here","command":"datagen run -q --limit 2"}"#);
 }

@@ -1,6 +1,7 @@
 //! Changing a run while it works, from another terminal.
 
 use insta::assert_snapshot;
+use rustix::process::Signal;
 
 use crate::harness::{Folder, Running, rows};
 
@@ -81,6 +82,20 @@ fn a_run_that_is_drained_keeps_what_is_under_way_and_can_go_on() {
 }
 
 #[test]
+fn told_to_end_with_nothing_under_way_it_waits_for_nothing() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 2);
+    ctl(&folder, ["pause"]).exits(0);
+    run.until("the answers under way", |_| {
+        let shown = ctl(&folder, ["show"]).exits(0);
+        shown.stderr.contains("paused, 0 in flight")
+    });
+    run.signal(Signal::TERM);
+    let said = run.exits(130).stderr;
+    assert!(said.contains("\ntold to end\n"), "{said}");
+}
+
+#[test]
 fn the_socket_is_private_and_nonsense_harms_nobody() {
     use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
@@ -110,18 +125,25 @@ fn what_cannot_be_reached_or_changed_is_said() {
     let folder = Folder::offline();
     folder.datagen(["run"]).exits(0);
     assert_snapshot!(ctl(&folder, ["pause"]).exits(2).shown(), @"
-        exit 2
-        --- stderr
-        error: no run is at work in output/demo
-          hint: `datagen run` goes on with it; its settings can be changed there
-        ");
+    exit 2
+    --- stderr
+    error: no run is at work in output/demo
+      hint: `datagen status --run output/demo` tells how it stands and how to go on
+    ");
+    let above = folder.datagen(["ctl", "--run", "output", "show"]);
+    assert_snapshot!(above.exits(2).shown(), @"
+    exit 2
+    --- stderr
+    error: output is no run folder: it has no run.json
+      hint: there are runs in it, newest first: output/demo
+    ");
     let nowhere = folder.datagen(["ctl", "--run", "output/nowhere", "pause"]);
     assert_snapshot!(nowhere.exits(2).shown(), @"
-        exit 2
-        --- stderr
-        error: there is no folder output/nowhere
-          hint: `--run` is the folder that `datagen run` names when it begins
-        ");
+    exit 2
+    --- stderr
+    error: output/nowhere is not there
+      hint: a run's folder is the one that holds run.json; every run names it when it begins
+    ");
     assert_snapshot!(ctl(&folder, ["set", "temperature=1"]).exits(2).shown(), @"
         exit 2
         --- stderr

@@ -51,7 +51,7 @@ fn an_unfinished_run_is_offered_and_resumed() {
     --- stderr
     making output/demo/[STAMP]: 3 of 3 rows to do
     stopped: 3 rows = 2 ok + 0 failed + 0 done before + 1 pending
-      requests  4 (1 retries)
+      requests  4 (1 retry)
       tokens    14 prompt + 10 completion
       time      [TIME], [SPEED]
       result    output/demo/[STAMP]/result.jsonl

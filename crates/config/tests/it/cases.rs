@@ -6,6 +6,7 @@ pub(crate) fn cases(usual: u32) -> ProptestConfig {
     let times = times.and_then(|times| times.parse().ok()).unwrap_or(1);
     ProptestConfig {
         cases: usual.saturating_mul(times),
+        max_global_rejects: 1024_u32.saturating_mul(times),
         // A case that fails is printed; nothing is written into the checkout.
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -475,7 +475,13 @@ proptest! {
             Ok(report) => {
                 prop_assert!(bad.is_none() && doubled.is_empty(), "line {:?} or {:?} is bad:\n{}", bad, doubled, shown);
                 let counts = report.counts;
-                prop_assert_eq!(counts.rows, counts.ok + counts.failed + counts.skipped + counts.pending);
+                // A line whose id was harmed is a line of another row; where only its second half was, the
+                // count before the first request, which has half of each id, takes it for the old one.
+                let ids: Vec<String> = WHOLE.iter().filter(|(name, _)| name.starts_with("res") || name.starts_with("fai"))
+                    .flat_map(|(_, text)| text.split_inclusive(|byte| *byte == b'\n')).map(id).collect();
+                if file != "result.jsonl" || lines.iter().all(|line| ids.contains(&id(line))) {
+                    prop_assert_eq!(counts.rows, counts.ok + counts.failed + counts.skipped + counts.pending);
+                }
                 // What is whole is kept as it is, and everything is whole JSON again.
                 for name in &FILES[..3] {
                     read_lines(&demo.join(name));
