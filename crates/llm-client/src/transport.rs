@@ -18,6 +18,8 @@ use crate::{Answer, Headers, Timeouts, TransportError, TransportKind};
 
 /// No answer is larger than this, decompressed.
 const LARGEST_BODY: usize = 32 << 20;
+/// Few answers are larger than this.
+const EXPECTED_BODY: u64 = 64 << 10;
 
 /// HTTP/2's REFUSED_STREAM, and a GOAWAY without an error that leaves a request out, in the words of `h2`.
 const NOT_PROCESSED: [&str; 2] = [
@@ -68,7 +70,9 @@ impl Transport {
         let start = Instant::now();
         let total = start + self.timeouts.total;
         let mut response = self.within(total, self.http.execute(request)).await?;
-        let mut body = Vec::new();
+        let announced = response.content_length().unwrap_or_default();
+        // What is announced is believed up to here: a body of the usual size takes its room once.
+        let mut body = Vec::with_capacity(announced.min(EXPECTED_BODY) as usize);
         let broken = |error: TransportError| match error.kind() {
             TransportKind::IdleTimeout | TransportKind::TotalTimeout => error,
             _ => TransportError::new(TransportKind::Body, error.message().to_owned()),

@@ -114,7 +114,7 @@ pub(crate) fn finished_id(line: &str) -> Result<RowId, String> {
 
 /// The row of a line of the dataset, where it is whole and as we write it.
 fn skim(line: &str) -> Option<RowId> {
-    let mut skim = Skim::new(line);
+    let mut skim = Skim::new(line)?;
     skim.literal("{\"id\":\"")?;
     let id = RowId::from_hex(skim.ascii(32)?)?;
     skim.literal("\"")?;

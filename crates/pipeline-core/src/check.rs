@@ -1,11 +1,10 @@
 //! The check of all rows before the first request.
 
-use std::sync::Arc;
-
 use crate::error::{Error, ErrorKind, InputProblem, InputProblems};
 use crate::identity::{Finished, ShortSet, Shorts};
 use crate::manifest::InputFacts;
-use crate::pass::{FileState, Pass};
+use crate::pass::Pass;
+use crate::seal::{FinishedBlocks, Seal, Sealing};
 use crate::source::Lasting;
 
 /// Whether a row fits what will be done with it.
@@ -62,22 +61,16 @@ pub(crate) struct Examined {
     /// Whether something is wrong that concerns every row.
     mistaken: bool,
     pub(crate) warnings: Vec<String>,
-    pub(crate) repeated: ShortSet,
-    /// How many finished rows the input has as the first of their kind, once they were counted.
-    pub(crate) known: u64,
+    /// All rows, until they are compared.
     shorts: Shorts,
+    /// The rows that come more than once, once they were compared.
+    pub(crate) repeated: ShortSet,
+    /// How many finished rows the input has as the first of their kind, once they were compared.
+    pub(crate) known: u64,
+    /// Where rows can be passed over, once they were compared.
+    pub(crate) finished: FinishedBlocks,
     pub(crate) seal: Seal,
 }
-
-/// Recognises an input that changed between its two readings.
-#[derive(Clone)]
-pub(crate) struct Seal {
-    pub(crate) file: Option<FileState>,
-    /// A sum over the contents of every so many rows.
-    blocks: Arc<[u64]>,
-}
-
-const ROWS_A_BLOCK: u64 = 256;
 
 /// Reads all rows once: everything that is wrong with any of them is known before the first request.
 ///
@@ -92,22 +85,12 @@ pub(crate) fn examine(
     let mut scratch = Vec::new();
     let mut shorts = Shorts::default();
     let mut hash = blake3::Hasher::new();
-    let (mut blocks, mut block) = (Vec::new(), 0_u64);
+    let mut sealing = Sealing::of(file);
     let mut problems = InputProblems::default();
-    let mut rows = 0_u64;
     while let Some(given) = pass.next(&mut scratch)? {
-        rows += 1;
-        shorts.push(given.content);
-        hash.update(&given.content.id(0).0);
-        block = block
-            .rotate_left(1)
-            .wrapping_add(given.content.id(0).short());
-        if rows.is_multiple_of(ROWS_A_BLOCK) {
-            blocks.push(block);
-            if !go_on(rows) {
-                return Err(ErrorKind::Interrupted.into());
-            }
-        }
+        let content = given.content;
+        shorts.push(content);
+        hash.update(&content.id(0).0);
         let faults = match given.text {
             Ok(text) => check.check(text),
             // A row that is too large fails alone, in the run: it is no mistake of the prompts.
@@ -122,8 +105,11 @@ pub(crate) fn examine(
                 what,
             });
         }
+        if sealing.push(content, pass.mark()) && !go_on(sealing.rows()) {
+            return Err(ErrorKind::Interrupted.into());
+        }
     }
-    blocks.push(block);
+    let rows = sealing.rows();
     let Conclusion { warnings, mistakes } = check.conclude();
     let mistaken = !mistakes.is_empty();
     for what in mistakes {
@@ -133,7 +119,6 @@ pub(crate) fn examine(
             what,
         });
     }
-    let repeated = shorts.repeated();
     let hash = hash.finalize().to_hex()[..32].to_owned();
     Ok(Examined {
         facts: InputFacts {
@@ -145,39 +130,24 @@ pub(crate) fn examine(
         problems,
         mistaken,
         warnings,
-        repeated,
-        known: 0,
         shorts,
-        seal: Seal {
-            file,
-            blocks: blocks.into(),
-        },
+        repeated: ShortSet::default(),
+        known: 0,
+        finished: FinishedBlocks::default(),
+        seal: sealing.end(pass.mark()),
     })
 }
 
-impl Seal {
-    /// Whether the rows so far are those that were checked.
-    pub(crate) fn verify(&self, rows: u64, block: u64, end: bool) -> Result<(), String> {
-        let expected = if end {
-            self.blocks.last()
-        } else if rows.is_multiple_of(ROWS_A_BLOCK) {
-            self.blocks.get((rows / ROWS_A_BLOCK) as usize - 1)
-        } else {
-            return Ok(());
-        };
-        if expected == Some(&block) {
-            return Ok(());
-        }
-        Err(format!(
-            "the input changed while it was read (noticed at row {rows}); run again to go on with what it is now"
-        ))
-    }
-}
-
 impl Examined {
-    /// Counts the finished rows that the input has, and lets go of what that takes.
-    pub(crate) fn count_known(&mut self, finished: &Finished) {
-        self.known = std::mem::take(&mut self.shorts).known(finished);
+    /// Compares the rows with each other and with those that are finished, once, and lets go of what that takes.
+    pub(crate) fn compare(&mut self, finished: &Finished) {
+        let mut shorts = std::mem::take(&mut self.shorts);
+        self.finished = self.seal.finished_blocks(&shorts, finished);
+        self.repeated = shorts.repeated();
+        if !self.repeated.is_empty() {
+            self.finished = FinishedBlocks::default();
+        }
+        self.known = shorts.known(finished);
     }
 
     /// Nothing is sent while something is wrong, unless bad rows may fail alone.

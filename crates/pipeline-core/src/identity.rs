@@ -92,6 +92,11 @@ impl Shorts {
         self.0.push(content.id(0).short());
     }
 
+    /// In the order in which they came, as long as nobody asked for those that come more than once.
+    pub(crate) fn in_order(&self) -> &[u64] {
+        &self.0
+    }
+
     /// The contents that come more than once; all have come.
     pub(crate) fn repeated(&mut self) -> ShortSet {
         self.0.sort_unstable();
@@ -164,10 +169,23 @@ impl Finished {
         self.find(id).is_some()
     }
 
-    fn find(&self, id: RowId) -> Option<usize> {
-        let part = (id.short() >> self.behind) as usize;
+    /// The first one with this half of an id.
+    pub(crate) fn first_with(&self, short: u64) -> Option<RowId> {
+        let (_, ids) = self.part(short)?;
+        let at = ids.partition_point(|id| id.short() < short);
+        ids.get(at).copied().filter(|id| id.short() == short)
+    }
+
+    /// The ids that begin with the same bits, and how many are before them.
+    fn part(&self, short: u64) -> Option<(usize, &[RowId])> {
+        let part = (short >> self.behind) as usize;
         let (from, to) = (*self.starts.get(part)?, *self.starts.get(part + 1)?);
-        let found = self.ids[from..to].binary_search(&id).ok()?;
+        Some((from, &self.ids[from..to]))
+    }
+
+    fn find(&self, id: RowId) -> Option<usize> {
+        let (from, ids) = self.part(id.short())?;
+        let found = ids.binary_search(&id).ok()?;
         Some(from + found)
     }
 

@@ -137,7 +137,7 @@ pub(crate) fn head(line: &str) -> Result<Head<'_>, String> {
 
 /// Number and row of a line that is whole and as we write it.
 pub(crate) fn skim(line: &str) -> Option<(u64, RowId)> {
-    let mut skim = Skim::new(line);
+    let mut skim = Skim::new(line)?;
     skim.literal("{\"v\":1,\"seq\":")?;
     let seq = skim.whole_number()?;
     skim.literal(",\"row\":\"")?;

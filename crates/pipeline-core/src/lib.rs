@@ -69,6 +69,7 @@ mod rows;
 mod run;
 mod run_dir;
 mod scan;
+mod seal;
 mod shared;
 mod skim;
 mod source;

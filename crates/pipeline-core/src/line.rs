@@ -66,55 +66,43 @@ impl Formatter for LineFormatter {
         out: &mut W,
         text: &str,
     ) -> io::Result<()> {
-        write_safely(out, text)
+        write_on_one_line(out, text)
     }
 }
 
-/// How many bytes are looked at in one go.
-const BLOCK: usize = 32;
-
-/// Whether one of the bytes is, or begins, what may end a line.
-fn may_hold_an_end(block: &[u8; BLOCK]) -> bool {
-    let suspect = |byte: u8| byte < 0x20 || matches!(byte, 0x7f | 0xc2 | 0xe2);
-    // Without a way out in the middle, so that the compiler can do them all at once.
-    block.iter().fold(false, |any, byte| any | suspect(*byte))
-}
+/// Bytes that are, or begin, a character that ends a line for some reader: DEL, C1 controls, U+2028 and U+2029.
+/// serde has escaped all others that stand in a string.
+const SUSPECTS: [u8; 3] = [0x7f, 0xc2, 0xe2];
 
 fn write_safely<W: ?Sized + io::Write>(out: &mut W, text: &str) -> io::Result<()> {
     let bytes = text.as_bytes();
+    let [a, b, c] = SUSPECTS;
     let mut clean = 0;
-    let mut at = 0;
-    while at < bytes.len() {
-        // Most of what is written is free of them, and this is seen many bytes at a time.
-        let block = bytes[at..].first_chunk::<BLOCK>();
-        if block.is_some_and(|block| !may_hold_an_end(block)) {
-            at += BLOCK;
-            continue;
+    for at in memchr::memchr3_iter(a, b, c, bytes) {
+        let length = match bytes[at] {
+            0x7f => 1,
+            0xc2 if bytes[at + 1] < 0xa0 => 2,
+            0xe2 if bytes[at + 1] == 0x80 && matches!(bytes[at + 2], 0xa8 | 0xa9) => 3,
+            _ => continue,
+        };
+        out.write_all(&bytes[clean..at])?;
+        for character in text[at..at + length].chars() {
+            write!(out, "\\u{:04x}", u32::from(character))?;
         }
-        let until = bytes.len().min(at + BLOCK);
-        while at < until {
-            let length = match bytes[at] {
-                // Inside a JSON string these cannot stand raw, so here they are white space between values.
-                b'\t' | b'\n' | b'\r' => 1,
-                0x7f => 1,
-                0xc2 if bytes[at + 1] < 0xa0 => 2,
-                0xe2 if bytes[at + 1] == 0x80 && matches!(bytes[at + 2], 0xa8 | 0xa9) => 3,
-                _ => {
-                    at += 1;
-                    continue;
-                }
-            };
-            out.write_all(&bytes[clean..at])?;
-            match text[at..at + length].chars().next() {
-                Some('\t' | '\n' | '\r') => out.write_all(b" ")?,
-                Some(character) => write!(out, "\\u{:04x}", u32::from(character))?,
-                None => {}
-            }
-            at += length;
-            clean = at;
-        }
+        clean = at + length;
     }
     out.write_all(&bytes[clean..])
+}
+
+/// White space between raw values is a blank; in a JSON string none of these can stand.
+fn write_on_one_line<W: ?Sized + io::Write>(out: &mut W, raw: &str) -> io::Result<()> {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr3(b'\t', b'\n', b'\r', rest.as_bytes()) {
+        write_safely(out, &rest[..at])?;
+        out.write_all(b" ")?;
+        rest = &rest[at + 1..];
+    }
+    write_safely(out, rest)
 }
 
 #[cfg(test)]
@@ -141,8 +129,8 @@ mod tests {
     #[test]
     fn a_character_that_ends_a_line_is_found_wherever_it_stands() {
         for odd in ["\u{2028}", "\u{85}", "\u{7f}", "\u{2029}\u{9b}"] {
-            for before in 0..3 * BLOCK {
-                for behind in [0, 1, BLOCK, 2 * BLOCK + 1] {
+            for before in 0..100 {
+                for behind in [0, 1, 32, 65] {
                     let text = ["é".repeat(before % 2), "a".repeat(before), odd.to_owned()]
                         .concat()
                         + &"b".repeat(behind);

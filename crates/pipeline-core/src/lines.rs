@@ -1,6 +1,6 @@
 //! The lines of an input file: BOM, CRLF and blank lines are read over, what is no UTF-8 is named.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Seek, SeekFrom};
 
 use crate::row::Content;
 
@@ -44,8 +44,20 @@ impl From<io::Error> for LinesError {
 pub(crate) struct Lines<R> {
     reader: R,
     max_bytes: usize,
+    /// Of the line that was read last.
     number: u64,
+    /// Bytes up to the next line.
+    offset: u64,
     buffer: Vec<u8>,
+}
+
+/// A place between two lines of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Bytes before it.
+    offset: u64,
+    /// Lines before it.
+    lines: u64,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -54,7 +66,16 @@ impl<R: BufRead> Lines<R> {
             reader,
             max_bytes,
             number: 0,
+            offset: 0,
             buffer: Vec::new(),
+        }
+    }
+
+    /// Behind the line that was read last.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            offset: self.offset,
+            lines: self.number,
         }
     }
 
@@ -134,6 +155,7 @@ impl<R: BufRead> Lines<R> {
             }
             let used = piece.len() + usize::from(end.is_some());
             self.reader.consume(used);
+            self.offset += used as u64;
             if end.is_some() {
                 break;
             }
@@ -142,6 +164,15 @@ impl<R: BufRead> Lines<R> {
             bytes,
             content: Content::from_hasher(&hasher),
         })))
+    }
+}
+
+impl<R: BufRead + Seek> Lines<R> {
+    /// Goes on from a mark of the same file.
+    pub(crate) fn go_to(&mut self, mark: Mark) -> io::Result<()> {
+        self.reader.seek(SeekFrom::Start(mark.offset))?;
+        (self.offset, self.number) = (mark.offset, mark.lines);
+        Ok(())
     }
 }
 
@@ -190,6 +221,23 @@ mod tests {
         );
         assert_eq!(read(b"", 100), [""; 0]);
         assert_eq!(read(b"\n\n", 100), [""; 0]);
+    }
+
+    #[test]
+    fn reading_goes_on_from_a_mark() {
+        let text = b"\xef\xbb\xbf{\"a\":1}\r\n\n{\"b\":2}\n{\"c\":3}";
+        let mut lines = Lines::new(io::BufReader::with_capacity(3, io::Cursor::new(text)), 100);
+        let (mut marks, mut seen) = (vec![lines.mark()], Vec::new());
+        while let Some(line) = lines.next().unwrap() {
+            seen.push(format!("{line:?}"));
+            marks.push(lines.mark());
+        }
+        assert_eq!(seen.len(), 3);
+        for at in (0..seen.len()).rev() {
+            lines.go_to(marks[at]).unwrap();
+            assert_eq!(format!("{:?}", lines.next().unwrap().unwrap()), seen[at]);
+            assert_eq!(lines.mark(), marks[at + 1]);
+        }
     }
 
     #[test]

@@ -87,14 +87,18 @@ impl Look<'_> {
         let skip_invalid = self.job.options.skip_invalid;
         examined.refuse_problems(skip_invalid)?;
         let (files, mut before) = match (opened, target) {
-            (Some(opened), _) => opened,
+            (Some(opened), _) => {
+                examined.compare(&opened.1.finished);
+                opened
+            }
             (None, Target::ForkOf { source: from, .. }) => {
+                // A fork begins without finished rows.
+                examined.compare(&Finished::default());
                 self.fork(from, dir, &source, &examined).await?;
                 self.open(dir, false).await?
             }
             (None, _) => unreachable!("only a fork opens later"),
         };
-        examined.count_known(&before.finished);
         let plan = Plan::new(
             &source,
             &examined,
@@ -117,8 +121,16 @@ impl Look<'_> {
             facts,
             mut warnings,
             repeated,
+            finished,
+            rows: all,
             ..
         } = examined;
+        // Where a part of the rows counts or one stands for another, each is looked at.
+        let rows = if plan.rows == Some(all) && plan.spares.is_empty() {
+            rows.passing_over(finished)
+        } else {
+            rows
+        };
         if facts.rows == Some(0) {
             warnings.push(format!("{} has no rows", facts.source));
         }
@@ -365,7 +377,8 @@ pub fn check_rows(
     max_row_bytes: usize,
 ) -> Result<CheckedRows, Error> {
     let source = source.readable_once()?;
-    let examined = examine(&source, max_row_bytes, check, |_| true)?;
+    let mut examined = examine(&source, max_row_bytes, check, |_| true)?;
+    examined.compare(&Finished::default());
     Ok(CheckedRows {
         rows: examined.rows,
         repeated: examined.repeated.len() as u64,

@@ -1,13 +1,13 @@
 //! One reading of rows that can be read again.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Stdin};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::lines::{LineText, Lines, LinesError};
+use crate::lines::{LineText, Lines, LinesError, Mark};
 use crate::row::Content;
 use crate::source::{Lasting, Where, Written};
 
@@ -29,8 +29,9 @@ pub(crate) struct Fault {
 pub(crate) enum Pass {
     File {
         path: PathBuf,
-        lines: Lines<Box<dyn BufRead + Send>>,
+        lines: Lines<BufReader<File>>,
     },
+    Stdin(Lines<BufReader<Stdin>>),
     Rows {
         rows: Arc<[Written]>,
         next: usize,
@@ -46,28 +47,16 @@ impl Pass {
             Where::File(path) => {
                 let file = open_input(path)?;
                 let state = FileState::of(&file).map_err(Error::io("could not read", path))?;
-                let lines = Lines::new(
-                    Box::new(BufReader::with_capacity(256 * 1024, file)) as Box<dyn BufRead + Send>,
-                    max_row_bytes,
-                );
-                Ok((
-                    Pass::File {
-                        path: path.clone(),
-                        lines,
-                    },
-                    Some(state),
-                ))
+                let reader = BufReader::with_capacity(256 * 1024, file);
+                let pass = Pass::File {
+                    path: path.clone(),
+                    lines: Lines::new(reader, max_row_bytes),
+                };
+                Ok((pass, Some(state)))
             }
             Where::Stdin => {
-                let reader = Box::new(BufReader::new(io::stdin())) as Box<dyn BufRead + Send>;
-                let path = PathBuf::from("standard input");
-                Ok((
-                    Pass::File {
-                        path,
-                        lines: Lines::new(reader, max_row_bytes),
-                    },
-                    None,
-                ))
+                let lines = Lines::new(BufReader::new(io::stdin()), max_row_bytes);
+                Ok((Pass::Stdin(lines), None))
             }
             Where::Rows(rows) => Ok((
                 Pass::Rows {
@@ -79,30 +68,28 @@ impl Pass {
         }
     }
 
-    pub(crate) fn next(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Given<'_>>, Error> {
+    /// Behind the row that was read last, where it is possible to go there again.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        match self {
+            Pass::File { lines, .. } => Some(lines.mark()),
+            Pass::Stdin(_) | Pass::Rows { .. } => None,
+        }
+    }
+
+    /// Goes on from a mark of an earlier pass over the same file.
+    pub(crate) fn go_to(&mut self, mark: Mark) -> Result<(), Error> {
         match self {
             Pass::File { path, lines } => {
-                let line = lines.next().map_err(|error| match error {
-                    LinesError::Utf16 => Error::usage(format!(
-                        "{} is UTF-16; rows are UTF-8 (`iconv -f UTF-16 -t UTF-8` makes it so)",
-                        path.display()
-                    )),
-                    LinesError::Io(error) => Error::io("could not read", path)(error),
-                })?;
-                Ok(line.map(|line| match line.text {
-                    LineText::Whole(text) => judge(line.number, text, scratch),
-                    LineText::TooLong { bytes, content } => Given {
-                        line: line.number,
-                        content,
-                        text: Err(too_large(bytes)),
-                    },
-                    LineText::NotUtf8 { column, content } => Given {
-                        line: line.number,
-                        content,
-                        text: Err(invalid(format!("is no UTF-8 text (column {column})"))),
-                    },
-                }))
+                lines.go_to(mark).map_err(Error::io("could not read", path))
             }
+            Pass::Stdin(_) | Pass::Rows { .. } => unreachable!("they have no marks"),
+        }
+    }
+
+    pub(crate) fn next(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Given<'_>>, Error> {
+        match self {
+            Pass::File { path, lines } => next_of(path, lines, scratch),
+            Pass::Stdin(lines) => next_of(Path::new("standard input"), lines, scratch),
             Pass::Rows { rows, next } => {
                 let Some(row) = rows.get(*next) else {
                     return Ok(None);
@@ -112,6 +99,33 @@ impl Pass {
             }
         }
     }
+}
+
+fn next_of<'a, R: BufRead>(
+    path: &Path,
+    lines: &'a mut Lines<R>,
+    scratch: &mut Vec<u8>,
+) -> Result<Option<Given<'a>>, Error> {
+    let line = lines.next().map_err(|error| match error {
+        LinesError::Utf16 => Error::usage(format!(
+            "{} is UTF-16; rows are UTF-8 (`iconv -f UTF-16 -t UTF-8` makes it so)",
+            path.display()
+        )),
+        LinesError::Io(error) => Error::io("could not read", path)(error),
+    })?;
+    Ok(line.map(|line| match line.text {
+        LineText::Whole(text) => judge(line.number, text, scratch),
+        LineText::TooLong { bytes, content } => Given {
+            line: line.number,
+            content,
+            text: Err(too_large(bytes)),
+        },
+        LineText::NotUtf8 { column, content } => Given {
+            line: line.number,
+            content,
+            text: Err(invalid(format!("is no UTF-8 text (column {column})"))),
+        },
+    }))
 }
 
 fn open_input(path: &Path) -> Result<File, Error> {

@@ -3,12 +3,13 @@
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
-use crate::check::{Check, Examined, Seal};
+use crate::check::{Check, Examined};
 use crate::error::Error;
 use crate::failed::{FailedRow, FailedRows};
 use crate::identity::Occurrences;
 use crate::pass::{Fault, Pass, invalid, judge_written, too_large};
 use crate::row::{Content, Row, RowId};
+use crate::seal::{FinishedBlocks, Seal, next_sum};
 use crate::source::{Lasting, RowStream};
 
 /// A row to be asked, or one that cannot be.
@@ -30,7 +31,13 @@ pub(crate) struct Rows {
 }
 
 enum Reader {
-    Pass { pass: Pass, seal: Seal, block: u64 },
+    Pass {
+        pass: Pass,
+        seal: Seal,
+        /// A sum over the contents of all rows so far.
+        so_far: u64,
+        over: FinishedBlocks,
+    },
     Stream(RowStream),
     Failed(FailedRows),
 }
@@ -61,7 +68,8 @@ impl Rows {
             reader: Reader::Pass {
                 pass,
                 seal: examined.seal.clone(),
-                block: 0,
+                so_far: 0,
+                over: FinishedBlocks::default(),
             },
             occurrences: Occurrences::after_a_pass(examined.repeated.clone()),
             check,
@@ -95,6 +103,35 @@ impl Rows {
         }
     }
 
+    /// Finished rows may be passed over where they stand in blocks; none of them has an equal.
+    pub(crate) fn passing_over(mut self, finished: FinishedBlocks) -> Rows {
+        if let Reader::Pass { over, .. } = &mut self.reader {
+            *over = finished;
+        }
+        self
+    }
+
+    /// Passes over finished rows, if it can from here on: how many.
+    pub(crate) fn pass_over(&mut self) -> Result<u64, RowsError> {
+        let Reader::Pass {
+            pass,
+            seal,
+            so_far,
+            over,
+        } = &mut self.reader
+        else {
+            return Ok(0);
+        };
+        let Some(behind) = seal.behind(self.index, over) else {
+            return Ok(0);
+        };
+        pass.go_to(behind.mark).map_err(RowsError::Io)?;
+        *so_far = behind.so_far;
+        let passed = behind.rows - self.index;
+        self.index = behind.rows;
+        Ok(passed)
+    }
+
     pub(crate) fn any_repeated(&self) -> bool {
         self.occurrences.any_repeated()
     }
@@ -106,19 +143,19 @@ impl Rows {
                 let row = rows.next().map_err(RowsError::Io)?;
                 return Ok(row.map(|row| self.once_more(row)));
             }
-            Reader::Pass { pass, seal, block } => {
+            Reader::Pass {
+                pass, seal, so_far, ..
+            } => {
                 let Some(given) = pass.next(&mut self.scratch).map_err(RowsError::Io)? else {
-                    return match seal.verify(self.index, *block, true) {
+                    return match seal.verify(self.index, *so_far, true) {
                         Ok(()) => Ok(None),
                         Err(what) => Err(RowsError::Changed(what)),
                     };
                 };
-                *block = block
-                    .rotate_left(1)
-                    .wrapping_add(given.content.id(0).short());
+                *so_far = next_sum(*so_far, given.content);
                 let content = given.content;
                 let row = given.text.map_err(|fault| (fault, None)).map(str::to_owned);
-                seal.verify(self.index + 1, *block, false)
+                seal.verify(self.index + 1, *so_far, false)
                     .map_err(RowsError::Changed)?;
                 (content, row)
             }
@@ -181,6 +218,7 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::check::examine;
+    use crate::identity::Finished;
     use crate::source::{Kind, Source, Where};
 
     async fn all(mut rows: Rows) -> Result<Vec<(String, Result<String, String>)>, String> {
@@ -215,7 +253,80 @@ mod tests {
     }
 
     fn look(source: &Lasting) -> Examined {
-        examine(source, 100, &mut (), |_| true).unwrap()
+        look_beside(source, &Finished::default())
+    }
+
+    fn look_beside(source: &Lasting, finished: &Finished) -> Examined {
+        let mut examined = examine(source, 100, &mut (), |_| true).unwrap();
+        examined.compare(finished);
+        examined
+    }
+
+    /// The positions of the rows that are shown where these are finished, and how many are passed over.
+    async fn shown(text: &str, finished: impl Fn(u64) -> bool) -> (Vec<u64>, u64) {
+        let (_dir, source) = file(text);
+        let mut rows = Rows::again(&source, &look(&source), 100, None).unwrap();
+        let mut ids = Vec::new();
+        while let Ok(Some(next)) = rows.next().await {
+            if finished(next.index) {
+                ids.push(next.id);
+            }
+        }
+        let (finished, _) = Finished::new(ids);
+        let mut examined = look_beside(&source, &finished);
+        let over = std::mem::take(&mut examined.finished);
+        let rows = Rows::again(&source, &examined, 100, None).unwrap();
+        let mut rows = rows.passing_over(over);
+        let (mut shown, mut passed) = (Vec::new(), 0);
+        loop {
+            passed += rows.pass_over().map_err(|_| ()).unwrap();
+            match rows.next().await.map_err(|_| ()).unwrap() {
+                None => return (shown, passed),
+                Some(next) => {
+                    let row = next.row.map_err(|_| ()).unwrap();
+                    assert_eq!(row.json(), format!("{{\"n\":{}}}", next.index));
+                    shown.push(next.index);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn finished_rows_are_passed_over_in_blocks_and_no_other_row_is() {
+        for count in [0, 1, 255, 256, 257, 1000, 1024] {
+            let text: String = (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+            let all: Vec<u64> = (0..count).collect();
+            assert_eq!(shown(&text, |_| true).await, (vec![], count));
+            assert_eq!(shown(&text, |_| false).await, (all.clone(), 0));
+            // One that is not finished, wherever it is, is shown, and with it only those of its block.
+            for open in [0, 255, 256, 511, 600, 1023] {
+                let (rows, passed) = shown(&text, |n| n != open).await;
+                assert_eq!(rows.contains(&open), open < count);
+                assert!(rows.iter().all(|n| n / 256 == open / 256), "{rows:?}");
+                assert_eq!(rows.len() as u64 + passed, count);
+            }
+            assert_eq!(
+                shown(&text, |n| n % 256 != 7).await.1,
+                if count % 256 > 7 { 0 } else { count % 256 }
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn where_rows_are_equal_none_is_passed_over() {
+        let mut text: String = (0..600).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        text.push_str("{\"n\":3}\n");
+        let (_dir, source) = file(&text);
+        let mut rows = Rows::again(&source, &look(&source), 100, None).unwrap();
+        let mut ids = Vec::new();
+        while let Ok(Some(next)) = rows.next().await {
+            ids.push(next.id);
+        }
+        assert_eq!(ids.len(), 601);
+        let mut examined = look_beside(&source, &Finished::new(ids).0);
+        let over = std::mem::take(&mut examined.finished);
+        let rows = Rows::again(&source, &examined, 100, None).unwrap();
+        assert_eq!(rows.passing_over(over).pass_over().map_err(|_| ()), Ok(0));
     }
 
     #[tokio::test]

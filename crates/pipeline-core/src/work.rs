@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::before::Before;
@@ -139,6 +140,15 @@ impl<'a> Work<'a> {
             let places = concurrency + shared.rows_aside().min(concurrency);
             let room = open.is_empty() || bytes_open < self.options.bytes_in_flight;
             let may_start = !exhausted && !stopping && open.len() < places && room;
+            if may_start {
+                match rows.pass_over() {
+                    Ok(finished) => {
+                        self.seen.rows += finished;
+                        self.seen.skipped += finished;
+                    }
+                    Err(error) => self.stop_for(error),
+                }
+            }
             if open.is_empty() && !may_start {
                 break;
             }
@@ -163,8 +173,7 @@ impl<'a> Work<'a> {
                         }
                         None => skips += 1,
                     },
-                    Err(RowsError::Changed(what)) => shared.stop.stop(StopKind::Input, what),
-                    Err(RowsError::Io(error)) => shared.stop_for_disk("could not read the input", &error),
+                    Err(error) => self.stop_for(error),
                 },
                 done = open.next(), if !open.is_empty() => {
                     if let Some(done) = done {
@@ -249,6 +258,16 @@ impl<'a> Work<'a> {
                     }
                 };
                 Some((0, fail.boxed()))
+            }
+        }
+    }
+
+    fn stop_for(&self, error: RowsError) {
+        match error {
+            RowsError::Changed(what) => self.shared.stop.stop(StopKind::Input, what),
+            RowsError::Io(error) => {
+                self.shared
+                    .stop_for_disk("could not read the input", &error);
             }
         }
     }
@@ -375,11 +394,20 @@ pub(crate) fn record(row: Row, draft: Draft, requests: u32) -> Record {
     }
 }
 
+/// About how long a line with these will be.
+fn line_bytes(input: &RawValue, response: &str) -> usize {
+    input.get().len() + response.len() * 9 / 8 + 512
+}
+
 async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
     let record = record(row, draft, requests);
-    let mut line = Vec::with_capacity(record.input.get().len() + record.response.len() * 2 + 512);
+    let bytes = line_bytes(&record.input, &record.response);
+    let Some(room) = shared.writer.room(bytes).await else {
+        return End::Pending;
+    };
+    let mut line = Vec::with_capacity(bytes);
     push_line(&mut line, &record).expect("a record is JSON");
-    if !shared.writer.finished(line).await {
+    if !shared.writer.finished(line, room).await {
         return End::Pending;
     }
     shared.event(&Event::Finished { record: &record });
@@ -387,9 +415,15 @@ async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
 }
 
 async fn fail(shared: &Shared, failure: &Failure) -> End {
-    let mut line = Vec::new();
+    let input = failure.input.as_deref().unwrap_or(RawValue::NULL);
+    let response = failure.response.as_deref().unwrap_or_default();
+    let bytes = line_bytes(input, response);
+    let Some(room) = shared.writer.room(bytes).await else {
+        return End::Pending;
+    };
+    let mut line = Vec::with_capacity(bytes);
     push_line(&mut line, failure).expect("a failure is JSON");
-    if !shared.writer.failed(line).await {
+    if !shared.writer.failed(line, room).await {
         return End::Pending;
     }
     shared.event(&Event::Failed { failure });

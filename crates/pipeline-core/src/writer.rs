@@ -26,9 +26,9 @@ use crate::shared::stop_for_disk;
 use crate::stop::StopHandle;
 
 /// Lines that wait for their commit take at most so much memory; then whoever brings more waits.
-const QUEUED_BYTES: usize = 16 * 1024 * 1024;
+const QUEUED_BYTES: usize = 4 * 1024 * 1024;
 /// So many bytes of lines wait for no more: a quick run would hold megabytes of them otherwise.
-const COMMIT_BYTES: usize = 1024 * 1024;
+const COMMIT_BYTES: usize = 512 * 1024;
 /// A semaphore counts in units of this, so that its number stays small.
 const UNIT: usize = 1024;
 /// Messages that wait for the writer.
@@ -36,13 +36,16 @@ const QUEUE: usize = 1024;
 
 enum Message {
     Answer { tail: Vec<u8>, done: Done },
-    Finished { line: Vec<u8> },
-    Failed { line: Vec<u8> },
+    Finished { line: Vec<u8>, room: Room },
+    Failed { line: Vec<u8>, room: Room },
     Close,
 }
 
 /// Takes the number of an answer once it is acknowledged.
 type Done = oneshot::Sender<u64>;
+
+/// Room in the queue for one line, in units.
+pub(crate) struct Room(u32);
 
 /// What rows hold of the writer.
 pub(crate) struct WriterHandle {
@@ -72,21 +75,25 @@ impl WriterHandle {
         written.await.ok()
     }
 
-    pub(crate) async fn finished(&self, line: Vec<u8>) -> bool {
-        self.line(line, |line| Message::Finished { line }).await
-    }
-
-    pub(crate) async fn failed(&self, line: Vec<u8>) -> bool {
-        self.line(line, |line| Message::Failed { line }).await
-    }
-
-    /// Waits for room, then hands the line over; false when the writer has stopped.
-    async fn line(&self, line: Vec<u8>, message: impl FnOnce(Vec<u8>) -> Message) -> bool {
-        let Ok(room) = self.room.acquire_many(units(line.len())).await else {
-            return false;
-        };
+    /// Waits for room for a line of about so many bytes; `None` when the writer has stopped. To be asked for before
+    /// the line is made: rows that wait hold no lines.
+    pub(crate) async fn room(&self, bytes: usize) -> Option<Room> {
+        let units = bytes.div_ceil(UNIT).min(QUEUED_BYTES / UNIT) as u32;
+        let room = self.room.acquire_many(units).await.ok()?;
         room.forget(); // given back when the line is committed
-        self.sender.send(message(line)).await.is_ok()
+        Some(Room(units))
+    }
+
+    /// Hands the line over; false when the writer has stopped.
+    pub(crate) async fn finished(&self, line: Vec<u8>, room: Room) -> bool {
+        let message = Message::Finished { line, room };
+        self.sender.send(message).await.is_ok()
+    }
+
+    /// Hands the line over; false when the writer has stopped.
+    pub(crate) async fn failed(&self, line: Vec<u8>, room: Room) -> bool {
+        let message = Message::Failed { line, room };
+        self.sender.send(message).await.is_ok()
     }
 
     /// Nothing more will come: commit what there is and end.
@@ -98,10 +105,6 @@ impl WriterHandle {
     pub(crate) fn read_back(&self, offset: u64) -> io::Result<Entry> {
         journal::read_at(self.journal.file(), offset)
     }
-}
-
-fn units(bytes: usize) -> u32 {
-    bytes.div_ceil(UNIT).min(QUEUED_BYTES / UNIT) as u32
 }
 
 /// Writes until it is closed, and then commits what is left.
@@ -116,6 +119,8 @@ pub(crate) struct Writer {
     durability: Durability,
     /// Answers that are written and will be acknowledged by the next commit.
     unsynced: Vec<(Done, u64)>,
+    /// Room for the lines of answers that are written next.
+    answers: Vec<u8>,
     /// Lines for the next commit.
     batch: Batch,
     /// Room for the lines after those: rows come and go, and new room each time is memory in pieces.
@@ -160,6 +165,7 @@ impl Writer {
             sync_every: options.sync_every,
             durability: options.durability,
             unsynced: Vec::new(),
+            answers: Vec::new(),
             batch: Batch::default(),
             spare: Batch::default(),
             dirty_since: None,
@@ -226,7 +232,7 @@ impl Writer {
     /// Takes the message and all that wait behind it; their answers become one write. False at the end.
     fn take(&mut self, first: Message) -> bool {
         let mut open = true;
-        let mut lines = Vec::new();
+        let mut lines = std::mem::take(&mut self.answers);
         let mut waiting = Vec::new();
         let mut next = Some(first);
         while let Some(message) = next {
@@ -238,21 +244,24 @@ impl Writer {
                 }
                 // Their rows stay pending, and are judged again from the journal.
                 Message::Finished { .. } | Message::Failed { .. } if self.refused => {}
-                Message::Finished { line } => {
+                Message::Finished { line, room } => {
                     self.batch.results.extend_from_slice(&line);
                     self.batch.finished += 1;
-                    self.batch.units += units(line.len());
+                    self.batch.units += room.0;
                 }
-                Message::Failed { line } => {
+                Message::Failed { line, room } => {
                     self.batch.failures.extend_from_slice(&line);
                     self.batch.failed += 1;
-                    self.batch.units += units(line.len());
+                    self.batch.units += room.0;
                 }
                 Message::Close => open = false,
             }
             next = self.receiver.try_recv().ok();
         }
         self.write(&lines, waiting);
+        lines.clear();
+        lines.shrink_to(COMMIT_BYTES);
+        self.answers = lines;
         if self.batch.units > 0 {
             self.dirty_since.get_or_insert_with(Instant::now);
         }
