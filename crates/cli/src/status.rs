@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use data_generation::pipeline::{Command, State, Status as Found};
+use data_generation::pipeline::{Command, State, Status as Found, Times};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -85,6 +85,14 @@ fn as_text(found: &Found) -> Vec<String> {
             ),
         );
     }
+    if let Some(times) = found.manifest.times() {
+        for (line, label) in times.to_string().lines().zip(labels("time")) {
+            part(label, line.to_owned());
+        }
+        if let Some(again) = asked_again(&times) {
+            part("again", again);
+        }
+    }
     for command in &found.manifest.commands {
         part("command", told(command));
     }
@@ -114,6 +122,23 @@ fn as_text(found: &Found) -> Vec<String> {
         part("go on", format!("{what}: {command}"));
     }
     lines
+}
+
+/// What was sent again and why, most first.
+fn asked_again(times: &Times) -> Option<String> {
+    let mut classes: Vec<(&String, &u64)> = times.asked_again.iter().collect();
+    classes.sort_by_key(|(_, requests)| std::cmp::Reverse(**requests));
+    let all = classes.iter().map(|(_, requests)| **requests).sum();
+    let classes = classes
+        .iter()
+        .map(|(class, requests)| format!("{requests} after {class}"));
+    let classes: Vec<String> = classes.collect();
+    let requests = counted(
+        all,
+        "request was sent once more",
+        "requests were sent once more",
+    );
+    (all > 0).then(|| format!("{requests}: {}", classes.join(", ")))
 }
 
 /// How it stands, in a line. A command on rows of the folder that was stopped takes nothing back of a run that is
@@ -367,6 +392,7 @@ fn as_json(found: &Found) -> Value {
             "wall_s": command.wall().map(|wall| wall.as_secs()),
             "counts": command.counts,
             "stopped": command.stopped,
+            "times": command.times,
         })
     });
     let go_on = how_to_go_on(found)
@@ -394,6 +420,7 @@ fn as_json(found: &Found) -> Value {
             "p99": latencies.p99_ms,
             "sum": latencies.sum_ms,
         })),
+        "times": found.manifest.times(),
         "commands": commands.collect::<Vec<_>>(),
         "put_in_place": found.put_in_place,
         "torn": found.torn,

@@ -303,7 +303,13 @@ impl Job {
             .options
             .stop_on_failures
             .map(|first| Breaker::new(first, self.options.of_one_answer.clone()));
-        let shared = Shared::new(handle, self.observers.clone(), self.stop.clone(), breaker);
+        let shared = Shared::new(
+            handle,
+            self.observers.clone(),
+            self.stop.clone(),
+            breaker,
+            began,
+        );
         for message in repairs.iter().chain(&warnings) {
             shared.event(&Event::Warning { message });
         }
@@ -351,6 +357,7 @@ impl Job {
             lost: shared.counters.lost.load(Ordering::Relaxed),
             stopped: shared.stop.reason(),
             failures: shared.counters.failures_by_class(),
+            times: shared.clock.times(),
         };
         manifest.end(&report);
         if let Err(error) = manifest.write(&self.disk, dir) {

@@ -13,6 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use crate::before::Before;
+use crate::clock::RowClock;
 use crate::disk::Disk;
 use crate::event::Event;
 use crate::line::push_line;
@@ -220,6 +221,7 @@ impl<'a> Work<'a> {
                     replays: Mutex::new(self.before.unjudged_of(id).collect()),
                     may_send: true,
                     furthest: 0,
+                    clock: RowClock::new(&shared.clock),
                 };
                 Some((
                     bytes,
@@ -262,7 +264,7 @@ impl<'a> Work<'a> {
     /// A manifest that is half a minute old is no reason to stop: the files of lines are the truth.
     fn checkpoint(&mut self) {
         let counts = self.seen.counts(&self.plan, &self.shared.counters);
-        self.manifest.note(counts);
+        self.manifest.note(counts, self.shared.clock.times());
         if let Err(error) = self.manifest.write(self.disk, self.dir) {
             tracing::warn!(%error, "the manifest could not be brought up to date");
         }
@@ -305,6 +307,8 @@ async fn work_on(
     shared.event(&Event::RowStarted { id, index });
     let mut draft = Draft::default();
     let outcome = through(workflow, &row, &mut draft, &mut cx).await;
+    // Where the run stops nobody says that the row waits no longer.
+    cx.clock.goes_on();
     let requests = cx.requests.load(Ordering::Relaxed);
     let end = match outcome {
         Ok(()) => {

@@ -18,6 +18,7 @@ fn shown(ended: &Ended) -> String {
             "[LATENCIES]",
         ),
         (r"\(\d+ s\)", "([S])"),
+        (r"(?m)^  time (.*\n {12})*.*$", "  time      [TIMES]"),
         (r"'?http://127\.0\.0\.1:\S+", "[ADDRESS]"),
     ];
     patterns
@@ -77,6 +78,8 @@ fn a_finished_run_with_failed_rows_is_told_by_class_and_message() {
       answers   9 in the journal, all of them judged
       tokens    63 prompt + 45 completion
       latency   [LATENCIES]; of the answers, 11.1 % came at a later try
+      time      [TIMES]
+      again     1 request was sent once more: 1 after extraction_miss
       command   [TIME] ([S]) datagen run -q --extract tag:t: 7 ok, 3 failed of 10 rows
       go on     try another extractor on the answers, without a request: datagen extract --run output/demo --extract SPEC
       go on     ask again for what failed: datagen retry --run output/demo
@@ -99,6 +102,46 @@ fn a_finished_run_with_failed_rows_is_told_by_class_and_message() {
     );
     assert_eq!(told["messages"][0]["rows"], 2);
     assert_eq!(told["commands"][0]["counts"]["failed"], 3);
+}
+
+#[test]
+fn where_the_time_went_is_told() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Answer::error(429, "rate_limit_exceeded", "slow down").header("retry-after", "1"),
+        _ => Answer::good("x").after(Duration::from_millis(200)),
+    });
+    let folder = Folder::asking(&server);
+    let run = ["run", "--json", "--concurrency", "1"];
+    let summary = folder.datagen(run).exits(0).summary();
+    assert!(summary["waited_s"]["pause"].is_number(), "{summary}");
+    let said = status(&folder).stdout;
+    let figures = [
+        (r"\b\d+\.\d at once", "[N] at once"),
+        (r" +[\d.]+ s +\d+ %", " [S] [N] %"),
+        (r"(?m)^  (?!time|again| {8}).*\n", ""),
+    ];
+    let said = figures.iter().fold(said, |text, (pattern, stand_in)| {
+        let pattern = fancy_regex::Regex::new(pattern).unwrap();
+        pattern.replace_all(&text, *stand_in).into_owned()
+    });
+    assert_snapshot!(said, @"
+    output/demo: finished
+      time [S] [N] %  in all
+     [S] [N] %  requests were under way, [N] at once on average
+     [S] [N] %  rows waited for the end of pauses that the endpoint asked for, [N] at once on average
+      again     1 request was sent once more: 1 after rate_limited
+    ");
+    let told = status_json(&folder);
+    assert_eq!(told["times"], told["commands"][0]["times"]);
+    assert_eq!(told["times"]["asked_again"], json!({"rate_limited": 1}));
+
+    // Of a folder that an older version made nobody knows.
+    let mut manifest: Value = serde_json::from_str(&folder.read("output/demo/run.json")).unwrap();
+    let command = manifest["commands"][0].as_object_mut().unwrap();
+    assert!(command.remove("times").is_some());
+    folder.write("output/demo/run.json", manifest.to_string());
+    assert!(!status(&folder).stdout.contains("time "));
+    assert_eq!(status_json(&folder)["times"], Value::Null);
 }
 
 #[test]
@@ -208,6 +251,7 @@ fn damage_is_named_with_its_line_and_ends_nothing() {
       answers   12 in the journal, 6 of them not judged yet
       tokens    60 prompt + 156 completion
       latency   [LATENCIES]; of the answers, 0.0 % came at a later try
+      time      [TIMES]
       command   [TIME] ([S]) datagen run -q: 6 ok, 0 failed of 6 rows
       note      the last line of output/demo/result.jsonl is torn; the next command mends it
       damage    output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing a value, column 6); a run with `--repair` moves the line aside and makes its row again from the journal
