@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use data_generation::{
-    DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Steering, StopHandle,
+    DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Source, Steering, StopHandle,
 };
 use rustix::fs::Mode;
 use serde_json::{Value, json};
@@ -231,13 +231,22 @@ fn conclude(
 }
 
 fn how_to_go_on(built: &DataGenerationPipeline, report: &Report) -> String {
-    if built.settings().output_data.need_time_stamp {
-        format!(
-            "the same command with `--resume {}`",
-            report.run_dir.display()
-        )
-    } else {
-        "the same command".to_owned()
+    let settings = built.settings();
+    let mut options = Vec::new();
+    if settings.output_data.need_time_stamp {
+        options.push(format!("`--resume {}`", report.run_dir.display()));
+    }
+    // What came from there once does not come again.
+    if settings.input_data.path.as_deref() == Some(Path::new("-")) {
+        let copy = Source::copy_of_stdin(&report.run_dir);
+        options.push(format!(
+            "`--data {}` for the rows of standard input",
+            copy.display()
+        ));
+    }
+    match options.is_empty() {
+        true => "the same command".to_owned(),
+        false => format!("the same command with {}", options.join(" and ")),
     }
 }
 

@@ -1,7 +1,9 @@
 //! `datagen status`: what became of a run, and how to go on.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use data_generation::Source;
 use data_generation::pipeline::{Command, State, Status as Found, Times};
 use serde_json::{Value, json};
 
@@ -276,8 +278,12 @@ fn again(found: &Found, command: &Command, dir: &str) -> (String, bool) {
         .any(|word| word.starts_with("--resume") || word.starts_with("--fork"));
     let mut words = without_choice(&words);
     if let Some(extract) = extracted_since(found) {
-        words = without_extract(&words);
+        words = without_option(&words, "--extract");
         words.extend(["--extract".to_owned(), extract.to_owned()]);
+    }
+    if let Some(copy) = copied_rows(found) {
+        words = without_option(&words, "--data");
+        words.extend(["--data".to_owned(), copy.display().to_string()]);
     }
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     let words = words.join(" ");
@@ -321,13 +327,21 @@ fn without_secrets(words: Vec<String>) -> (Vec<String>, bool) {
     (kept, secret)
 }
 
-fn without_extract(words: &[String]) -> Vec<String> {
+/// The copy of the rows, where they came from standard input: who pastes a command has nothing there.
+fn copied_rows(found: &Found) -> Option<PathBuf> {
+    let setting = found.manifest.settings.get("input_data.path")?;
+    let copy = Source::copy_of_stdin(&found.run_dir);
+    (setting.value == "-" && copy.is_file()).then_some(copy)
+}
+
+/// The command without an option that has a value.
+fn without_option(words: &[String], option: &str) -> Vec<String> {
     let mut kept = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "--extract" => drop(words.next()),
-            other if other.starts_with("--extract=") => {}
+        match word.strip_prefix(option) {
+            Some("") => drop(words.next()),
+            Some(value) if value.starts_with('=') => {}
             _ => kept.push(word.clone()),
         }
     }

@@ -391,3 +391,73 @@ fn a_secret_is_no_part_of_the_command_that_goes_on() {
     folder.write("output/demo/run.json", manifest.to_string());
     assert_snapshot!(status_json(&folder)["go_on"][0], @r#"{"what":"make the rest, and give the secret again that is left out here","command":"datagen run -q --limit 2"}"#);
 }
+
+#[test]
+fn rows_of_standard_input_are_gone_on_with_from_their_copy() {
+    let named = ["run", "-q", "--data", "-"];
+    let named_with_sign = ["run", "-q", "--data=-"];
+    let in_the_configuration = ["run", "-q"];
+    for (stamped, run) in [false, true].into_iter().flat_map(|stamped| {
+        [&named[..], &named_with_sign, &in_the_configuration].map(|run| (stamped, run))
+    }) {
+        let folder = Folder::offline()
+            .edit("config.yaml", "path: rows.jsonl", "path: '-'")
+            .edit(
+                "config.yaml",
+                "need_time_stamp: false",
+                &format!("need_time_stamp: {stamped}"),
+            );
+        std::fs::remove_file(folder.path("rows.jsonl")).unwrap();
+        folder
+            .shell(&format!("exec \"$DATAGEN\" {}", run.join(" ")))
+            .input(rows(5))
+            .exits(0);
+        let dir = match stamped {
+            true => format!("output/demo/{}", folder.names("output/demo").remove(0)),
+            false => "output/demo".to_owned(),
+        };
+        // The second time the command is the one that was pasted.
+        for nth in 0..2 {
+            // As a kill leaves it.
+            let manifest = folder.read(&format!("{dir}/run.json"));
+            let mut manifest: Value = serde_json::from_str(&manifest).unwrap();
+            manifest["commands"][nth]["ended"] = Value::Null;
+            folder.write(&format!("{dir}/run.json"), manifest.to_string());
+            let ended = folder.datagen(["status", "--json", "--run", &dir]).exits(0);
+            let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+            let command = told["go_on"][0]["command"].as_str().unwrap();
+            let resume = match stamped {
+                true => format!(" --resume {dir}"),
+                false => String::new(),
+            };
+            assert_eq!(
+                command,
+                format!("datagen run -q --data {dir}/.input.jsonl{resume}")
+            );
+            let script = command.replace("datagen", "\"$DATAGEN\"");
+            folder.shell(&script).exits(0);
+            let manifest = folder.read(&format!("{dir}/run.json"));
+            let manifest: Value = serde_json::from_str(&manifest).unwrap();
+            let counts = &manifest["commands"][nth + 1]["counts"];
+            assert_eq!(
+                (&counts["rows"], &counts["skipped"]),
+                (&json!(5), &json!(5))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_says_where_its_rows_of_standard_input_are() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Answer::good("x"),
+        _ => Answer::error(429, "insufficient_quota", "no money"),
+    });
+    let folder = Folder::asking(&server);
+    let ended = folder
+        .datagen(["run", "--data", "-", "--concurrency", "1"])
+        .input(rows(3))
+        .exits(4);
+    let go_on = ended.stderr.lines().find(|line| line.contains("to go on"));
+    assert_snapshot!(go_on.unwrap().trim(), @"to go on: the same command with `--data output/demo/.input.jsonl` for the rows of standard input");
+}
