@@ -69,7 +69,7 @@ impl fmt::Display for WaitReason {
             WaitReason::DayLimit => "the limit of a day",
             WaitReason::Pause => "the end of pauses that the endpoint asked for",
             WaitReason::Away => "an endpoint that was away",
-            WaitReason::BackOff => "their next try after a fault",
+            WaitReason::BackOff => "the next try after a fault",
             WaitReason::Held => "the end of a pause that somebody asked for",
             WaitReason::Slot => "a free slot",
             WaitReason::Other => "something else",
@@ -294,7 +294,7 @@ mod tests {
             1.5 s    1 %  before the first row was taken up: rows are checked, the folder is read
              90 s   75 %  requests were under way, 4.0 at once on average
              50 s   42 %  rows waited for the end of pauses that the endpoint asked for, 12 at once on average
-            6.0 s    5 %  rows waited for their next try after a fault, 2.0 at once on average
+            6.0 s    5 %  rows waited for the next try after a fault, 2.0 at once on average
         ");
     }
 

@@ -91,7 +91,7 @@ async fn waits_are_summed_by_reason_and_rows_that_wait_together_count_once() {
     let said = report.to_string();
     assert!(
         said.contains(
-            "\n  waited    10 s (33 % of the time) for their next try after a fault, 2.0 rows at once on average\n"
+            "\n  waited    10 s (33 % of the time) for the next try after a fault, 2.0 rows at once on average\n"
         ),
         "{said}"
     );
