@@ -307,8 +307,6 @@ async fn work_on(
     shared.event(&Event::RowStarted { id, index });
     let mut draft = Draft::default();
     let outcome = through(workflow, &row, &mut draft, &mut cx).await;
-    // Where the run stops nobody says that the row waits no longer.
-    cx.clock.goes_on();
     let requests = cx.requests.load(Ordering::Relaxed);
     let end = match outcome {
         Ok(()) => {

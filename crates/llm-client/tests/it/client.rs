@@ -353,21 +353,27 @@ async fn a_watcher_is_told_what_a_row_waits_for() {
 async fn a_row_that_waits_hears_when_it_waits_for_something_else() {
     let model = Scripted::of([with_header(429, "retry-after", "9")]);
     let client = client(&model, at_once(1));
-    let calls = [(); 3].map(|()| Watched::default());
-    let rows = [1, 2, 3].map(row);
+    let calls = [(); 4].map(|()| Watched::default());
+    let rows = [1, 2, 3, 4].map(row);
     let asked = calls.iter().zip(&rows);
-    let asked = asked.map(|(call, row)| client.ask_for(row, call));
-    let settled = join_all(asked).await;
-    assert!(settled.iter().all(Result::is_ok));
-    // The second is the probe; its answer opens the gate to the third, and the first waits for that one.
+    let mut asked = join_all(asked.map(|(call, row)| client.ask_for(row, call)));
+    while !story(&calls[1]).ends_with("good") {
+        tokio::select! {
+            _ = &mut asked => unreachable!("two are still to be asked"),
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+    }
+    // The second was the probe; its answer has opened the gate to the third, and the others wait for that one.
     assert_eq!(
         calls.each_ref().map(story),
         [
-            "send bad rate_limited paused pause slot go send good",
+            "send bad rate_limited paused pause slot",
             "slot pause go send good",
-            "slot pause go send good",
+            "slot pause go send",
+            "slot pause slot",
         ]
     );
+    assert!(asked.await.iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]
