@@ -140,16 +140,15 @@ const WORTH_A_PREPARATION_MS: u64 = 1_000;
 const WORTH_A_SUMMARY_MS: u64 = 5_000;
 
 impl Times {
-    /// The wait that took most of the time, where it took more than a tenth of it and more than five seconds. A free
-    /// slot is what is waited for when all is well, and never it.
+    /// The wait that took most of all rows' time, of those that took more than a tenth of the command's time and more
+    /// than five seconds. A free slot is what is waited for when all is well, and never it.
     pub fn largest_wait(&self) -> Option<(WaitReason, Span)> {
-        let waits = self
-            .waiting
-            .iter()
-            .filter(|(reason, _)| **reason != WaitReason::Slot);
-        let (reason, span) = waits.max_by_key(|(_, span)| (span.wall_ms, span.sum_ms))?;
-        let matters = span.wall_ms > WORTH_A_SUMMARY_MS && span.wall_ms > self.wall_ms / 10;
-        matters.then_some((*reason, *span))
+        let waits = self.waiting.iter().filter(|(reason, span)| {
+            let long = span.wall_ms > WORTH_A_SUMMARY_MS && span.wall_ms > self.wall_ms / 10;
+            long && **reason != WaitReason::Slot
+        });
+        let (reason, span) = waits.max_by_key(|(_, span)| span.sum_ms)?;
+        Some((*reason, *span))
     }
 
     /// The largest wait in a line.
@@ -313,12 +312,13 @@ mod tests {
         assert_eq!(of(&[(WaitReason::Slot, span(60, 600))]), None);
         let waits = [
             (WaitReason::Slot, span(60, 600)),
-            (WaitReason::BackOff, span(7, 700)),
-            (WaitReason::TokenLimit, span(30, 30)),
+            (WaitReason::BackOff, span(5, 500)),
+            (WaitReason::RequestLimit, span(60, 60)),
+            (WaitReason::TokenLimit, span(30, 90)),
         ];
         assert_eq!(
             of(&waits).unwrap(),
-            "30 s (50 % of the time) for the limit of tokens, 1 row at once on average"
+            "30 s (50 % of the time) for the limit of tokens, 3.0 rows at once on average"
         );
         let short = Times {
             wall_ms: 6_000,
