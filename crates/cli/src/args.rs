@@ -142,7 +142,7 @@ pub(crate) struct Retry {
     #[arg(long = "class", value_name = "CLASS")]
     pub(crate) classes: Vec<String>,
     /// A configuration for a key, another address, other limits. Prompts, model, temperature, extractor, rows and
-    /// folder stay those of the run.
+    /// folder stay those of the run; model.extra must be that of the run, where the file has it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// One value of the configuration, such as model.rate_limit=60; may be repeated.

@@ -274,7 +274,9 @@ impl Observer for Screen {
                     .tokens
                     .fetch_add(prompt_tokens + completion_tokens, Ordering::Relaxed);
             }
-            Event::Waiting { id, on, at_most } => {
+            Event::Waiting {
+                id, on, at_most, ..
+            } => {
                 let until = at_most.map(|wait| Instant::now() + wait);
                 self.state().waiting.insert(
                     *id,
@@ -374,6 +376,8 @@ fn duration(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use data_generation::pipeline::WaitReason;
+
     use super::*;
 
     #[test]
@@ -394,6 +398,7 @@ mod tests {
         let wait = |id, on| {
             screen.event(&Event::Waiting {
                 id,
+                reason: WaitReason::Other,
                 on,
                 at_most: None,
             })

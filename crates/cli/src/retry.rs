@@ -32,7 +32,11 @@ pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
         json: retry.json,
         quiet: retry.quiet,
         go_on: how_to_go_on,
-        told,
+        told: if retry.classes.is_empty() {
+            told
+        } else {
+            told_of_classes
+        },
         changed: Some(
             "a retry asks with the settings of the dataset, so leave these as they were; `datagen run --fork NAME` \
              makes a new dataset with others",
@@ -50,6 +54,15 @@ fn told(report: &Report) -> String {
     if report.counts.rows == 0 && report.stopped.is_none() {
         let dir = quoted(&report.run_dir.display().to_string());
         return format!("no row of {dir} is failed, so there is nothing to ask again");
+    }
+    report.to_string()
+}
+
+/// What there is of other classes was said before.
+fn told_of_classes(report: &Report) -> String {
+    if report.counts.rows == 0 && report.stopped.is_none() {
+        let dir = quoted(&report.run_dir.display().to_string());
+        return format!("so there is nothing to ask again in {dir}");
     }
     report.to_string()
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use data_generation::{
-    DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Steering, StopHandle,
+    DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Source, Steering, StopHandle,
 };
 use rustix::fs::Mode;
 use serde_json::{Value, json};
@@ -231,13 +231,22 @@ fn conclude(
 }
 
 fn how_to_go_on(built: &DataGenerationPipeline, report: &Report) -> String {
-    if built.settings().output_data.need_time_stamp {
-        format!(
-            "the same command with `--resume {}`",
-            report.run_dir.display()
-        )
-    } else {
-        "the same command".to_owned()
+    let settings = built.settings();
+    let mut options = Vec::new();
+    if settings.output_data.need_time_stamp {
+        options.push(format!("`--resume {}`", report.run_dir.display()));
+    }
+    // What came from there once does not come again.
+    if settings.input_data.path.as_deref() == Some(Path::new("-")) {
+        let copy = Source::copy_of_stdin(&report.run_dir);
+        options.push(format!(
+            "`--data {}` for the rows of standard input",
+            copy.display()
+        ));
+    }
+    match options.is_empty() {
+        true => "the same command".to_owned(),
+        false => format!("the same command with {}", options.join(" and ")),
     }
 }
 
@@ -256,6 +265,7 @@ fn summary(report: &Report) -> Value {
         "prompt_tokens": report.prompt_tokens,
         "completion_tokens": report.completion_tokens,
         "wall_s": (report.wall.as_secs_f64() * 1000.0).round() / 1000.0,
+        "waited_s": waited(report),
         "offline": report.offline,
         "cut": report.cut,
         "lost": report.lost,
@@ -263,12 +273,22 @@ fn summary(report: &Report) -> Value {
     })
 }
 
+/// Seconds in which at least one row waited, by what for.
+fn waited(report: &Report) -> Value {
+    let waits = report.times.waiting.iter();
+    let waits = waits.map(|(reason, span)| {
+        let seconds = span.wall_ms as f64 / 1000.0;
+        (reason.name().to_owned(), json!(seconds))
+    });
+    Value::Object(waits.collect())
+}
+
 /// The summary of a run that was refused after its folder was open.
 fn nothing_done(dir: &Path, offline: bool, error: &Error) -> Value {
     json!({
         "run_dir": dir, "rows": 0, "ok": 0, "failed": 0, "skipped": 0, "pending": 0, "not_in_input": 0,
         "requests": 0, "retries": 0, "prompt_tokens": 0, "completion_tokens": 0, "wall_s": 0.0,
-        "offline": offline, "cut": 0, "lost": 0, "stopped": error.to_string(),
+        "waited_s": {}, "offline": offline, "cut": 0, "lost": 0, "stopped": error.to_string(),
     })
 }
 

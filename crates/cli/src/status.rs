@@ -1,8 +1,10 @@
 //! `datagen status`: what became of a run, and how to go on.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use data_generation::pipeline::{Command, State, Status as Found};
+use data_generation::Source;
+use data_generation::pipeline::{Command, State, Status as Found, Times};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -85,6 +87,14 @@ fn as_text(found: &Found) -> Vec<String> {
             ),
         );
     }
+    if let Some(times) = found.manifest.times() {
+        for (line, label) in times.to_string().lines().zip(labels("time")) {
+            part(label, line.to_owned());
+        }
+        if let Some(again) = asked_again(&times) {
+            part("again", again);
+        }
+    }
     for command in &found.manifest.commands {
         part("command", told(command));
     }
@@ -114,6 +124,23 @@ fn as_text(found: &Found) -> Vec<String> {
         part("go on", format!("{what}: {command}"));
     }
     lines
+}
+
+/// What was sent again and why, most first.
+fn asked_again(times: &Times) -> Option<String> {
+    let mut classes: Vec<(&String, &u64)> = times.asked_again.iter().collect();
+    classes.sort_by_key(|(_, requests)| std::cmp::Reverse(**requests));
+    let all = classes.iter().map(|(_, requests)| **requests).sum();
+    let classes = classes
+        .iter()
+        .map(|(class, requests)| format!("{requests} after {class}"));
+    let classes: Vec<String> = classes.collect();
+    let requests = counted(
+        all,
+        "request was sent once more",
+        "requests were sent once more",
+    );
+    (all > 0).then(|| format!("{requests}: {}", classes.join(", ")))
 }
 
 /// How it stands, in a line. A command on rows of the folder that was stopped takes nothing back of a run that is
@@ -251,8 +278,12 @@ fn again(found: &Found, command: &Command, dir: &str) -> (String, bool) {
         .any(|word| word.starts_with("--resume") || word.starts_with("--fork"));
     let mut words = without_choice(&words);
     if let Some(extract) = extracted_since(found) {
-        words = without_extract(&words);
+        words = without_option(&words, "--extract");
         words.extend(["--extract".to_owned(), extract.to_owned()]);
+    }
+    if let Some(copy) = copied_rows(found) {
+        words = without_option(&words, "--data");
+        words.extend(["--data".to_owned(), copy.display().to_string()]);
     }
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     let words = words.join(" ");
@@ -296,13 +327,21 @@ fn without_secrets(words: Vec<String>) -> (Vec<String>, bool) {
     (kept, secret)
 }
 
-fn without_extract(words: &[String]) -> Vec<String> {
+/// The copy of the rows, where they came from standard input: who pastes a command has nothing there.
+fn copied_rows(found: &Found) -> Option<PathBuf> {
+    let setting = found.manifest.settings.get("input_data.path")?;
+    let copy = Source::copy_of_stdin(&found.run_dir);
+    (setting.value == "-" && copy.is_file()).then_some(copy)
+}
+
+/// The command without an option that has a value.
+fn without_option(words: &[String], option: &str) -> Vec<String> {
     let mut kept = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "--extract" => drop(words.next()),
-            other if other.starts_with("--extract=") => {}
+        match word.strip_prefix(option) {
+            Some("") => drop(words.next()),
+            Some(value) if value.starts_with('=') => {}
             _ => kept.push(word.clone()),
         }
     }
@@ -367,6 +406,7 @@ fn as_json(found: &Found) -> Value {
             "wall_s": command.wall().map(|wall| wall.as_secs()),
             "counts": command.counts,
             "stopped": command.stopped,
+            "times": command.times,
         })
     });
     let go_on = how_to_go_on(found)
@@ -394,6 +434,7 @@ fn as_json(found: &Found) -> Value {
             "p99": latencies.p99_ms,
             "sum": latencies.sum_ms,
         })),
+        "times": found.manifest.times(),
         "commands": commands.collect::<Vec<_>>(),
         "put_in_place": found.put_in_place,
         "torn": found.torn,

@@ -1,7 +1,7 @@
 //! Building a pipeline: layers of configuration, prompts, extractor, model.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data_generation_config::{Layers, Loaded, Origins, Secrets};
@@ -353,18 +353,35 @@ impl Builder {
         ))
     }
 
-    fn load(&self) -> Result<Loaded<Settings>, Error> {
-        let mut layers = Layers::defaults(&Settings::default())?
+    /// The built-in defaults, and what is special about some keys.
+    fn defaults() -> Result<Layers, Error> {
+        let layers = Layers::defaults(&Settings::default())?;
+        Ok(layers
             .secret("model.api_key")
             .secret("model.headers.*")
-            .free_form("model.extra");
+            .free_form("model.extra"))
+    }
+
+    /// Whether the file says anything about `model.extra`. What is wrong with it is told when all is loaded.
+    fn file_has_extra(file: &Path) -> Result<bool, Error> {
+        let loaded = Builder::defaults()?.file(file).load::<Settings>();
+        Ok(loaded.is_ok_and(|loaded| !loaded.origins.is_default("model.extra")))
+    }
+
+    fn load(&self) -> Result<Loaded<Settings>, Error> {
+        let mut layers = Builder::defaults()?;
+        // Its fields are merged one by one, and the sum of two files is what neither of them says.
+        let has_extra = match (&self.run, &self.file) {
+            (Some(_), Some(file)) => Builder::file_has_extra(file)?,
+            _ => false,
+        };
         if let Some((_, manifest)) = &self.run {
-            layers = Kept { manifest }.layer(layers)?;
+            layers = Kept { manifest }.layer(layers, has_extra)?;
         }
         if let Some(file) = &self.file {
             layers = layers.file(file);
             if let Some((_, manifest)) = &self.run {
-                layers = Kept { manifest }.layer_of_dataset(layers)?;
+                layers = Kept { manifest }.layer_of_dataset(layers, has_extra)?;
             }
         }
         layers = layers.env(ENV_PREFIX, self.environment.all());

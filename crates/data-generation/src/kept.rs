@@ -53,15 +53,20 @@ impl Kept<'_> {
         read(setting.map(|setting| &setting.value)).unwrap_or_default()
     }
 
-    /// All settings as a layer of their own.
-    pub(crate) fn layer(&self, layers: Layers) -> Result<Layers, Error> {
-        self.layer_of(layers, |_| true)
+    /// All settings as a layer of their own, `model.extra` only where no file `has_extra`: then that is compared
+    /// with the run's as a whole, as in a run.
+    pub(crate) fn layer(&self, layers: Layers, has_extra: bool) -> Result<Layers, Error> {
+        self.layer_of(layers, has_extra, |_| true)
     }
 
     /// The settings that make the dataset one, as a layer of their own: above a configuration, which may have
     /// changed since then, and whose key, address and limits are what a retry wants of it.
-    pub(crate) fn layer_of_dataset(&self, layers: Layers) -> Result<Layers, Error> {
-        self.layer_of(layers, |key| {
+    pub(crate) fn layer_of_dataset(
+        &self,
+        layers: Layers,
+        has_extra: bool,
+    ) -> Result<Layers, Error> {
+        self.layer_of(layers, has_extra, |key| {
             let group = key.split('.').next().unwrap_or(key);
             ["prompts", "input_data", "output_data"].contains(&group)
                 || ["model.provider", "model.model", "model.temperature"].contains(&key)
@@ -73,6 +78,7 @@ impl Kept<'_> {
     fn layer_of(
         &self,
         mut layers: Layers,
+        has_extra: bool,
         is_meant: impl Fn(&str) -> bool,
     ) -> Result<Layers, Error> {
         let known = serde_json::to_value(Settings::default())
@@ -96,7 +102,9 @@ impl Kept<'_> {
             layers = layers.kept(RUN_JSON, "run.extract", extract);
         }
         let model = self.manifest.dataset.get("model");
-        if let Some(extra) = model.and_then(|model| model.get("extra")) {
+        if let Some(extra) = model.and_then(|model| model.get("extra"))
+            && !has_extra
+        {
             layers = layers.kept(RUN_JSON, "model.extra", extra);
         }
         Ok(layers)

@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use data_generation_extractors::{ErrorKind as ExtractErrorKind, Extract};
 use data_generation_llm_client::{
-    Answer, BoxError, Call, Client, Event as LlmEvent, Reply, Request, WaitReason,
+    Answer, BoxError, Call, Client, Event as LlmEvent, LimitKind, Reply, Request,
+    WaitReason as LlmWait,
 };
 use data_generation_llm_client::{ErrorKind as LlmErrorKind, Usage as LlmUsage};
 use data_generation_pipeline_core::{
     Aside, Draft, Event, PaidAnswer, Past, Row, Step, StepContext, StepError, StopKind, Usage,
-    call_key,
+    WaitReason, call_key,
 };
 use data_generation_templating::Prompts;
 use futures::future::{BoxFuture, FutureExt};
@@ -244,20 +245,13 @@ impl Call for RowCall<'_> {
         let id = self.cx.row();
         match event {
             LlmEvent::Waiting { on, at_most } => {
-                let on = match on {
-                    WaitReason::RateLimit { limit } => format!("the limit of {limit}"),
-                    WaitReason::Slot => "a free slot".to_owned(),
-                    WaitReason::Hold => "the end of the pause that somebody asked for".to_owned(),
-                    WaitReason::Pause { reason } => format!("the endpoint: {reason}"),
-                    WaitReason::BackOff { class, message } => {
-                        self.set_aside(Some(self.cx.step_aside()));
-                        format!("another try after {class}: {message}")
-                    }
-                    _ => "something new".to_owned(),
-                };
+                if matches!(on, LlmWait::BackOff { .. }) {
+                    self.set_aside(Some(self.cx.step_aside()));
+                }
                 self.cx.event(&Event::Waiting {
                     id,
-                    on: &on,
+                    reason: reason_of(on),
+                    on: &in_words(on),
                     at_most: *at_most,
                 });
             }
@@ -306,6 +300,34 @@ impl Call for RowCall<'_> {
 
     fn stopping(&self) -> &CancellationToken {
         self.cx.stopping()
+    }
+}
+
+fn reason_of(wait: &LlmWait) -> WaitReason {
+    match wait {
+        LlmWait::RateLimit { kind, .. } => match kind {
+            LimitKind::Requests => WaitReason::RequestLimit,
+            LimitKind::Tokens => WaitReason::TokenLimit,
+            LimitKind::Day => WaitReason::DayLimit,
+            _ => WaitReason::Other,
+        },
+        LlmWait::Slot => WaitReason::Slot,
+        LlmWait::Hold => WaitReason::Held,
+        LlmWait::Pause { .. } => WaitReason::Pause,
+        LlmWait::Away { .. } => WaitReason::Away,
+        LlmWait::BackOff { .. } => WaitReason::BackOff,
+        _ => WaitReason::Other,
+    }
+}
+
+fn in_words(wait: &LlmWait) -> String {
+    match wait {
+        LlmWait::RateLimit { limit, .. } => format!("the limit of {limit}"),
+        LlmWait::Slot => "a free slot".to_owned(),
+        LlmWait::Hold => "the end of the pause that somebody asked for".to_owned(),
+        LlmWait::Pause { reason } | LlmWait::Away { reason } => format!("the endpoint: {reason}"),
+        LlmWait::BackOff { class, message } => format!("another try after {class}: {message}"),
+        _ => "something new".to_owned(),
     }
 }
 

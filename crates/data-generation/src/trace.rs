@@ -19,7 +19,9 @@ impl Observer for Trace {
                 tracing::info!(run_dir = %run_dir.display(), ?rows, finished, unjudged, "started");
             }
             Event::Warning { message } => tracing::warn!("{}", one_line(message)),
-            Event::Waiting { id, on, at_most } => {
+            Event::Waiting {
+                id, on, at_most, ..
+            } => {
                 tracing::debug!(row = %id, on = one_line(on), ?at_most, "waiting")
             }
             Event::Retrying {

@@ -105,6 +105,8 @@ pub enum WaitReason {
     RateLimit {
         /// Which, in words: "20 requests a minute".
         limit: String,
+        /// What kind of limit that is.
+        kind: LimitKind,
     },
     /// One of the requests under way to end.
     Slot,
@@ -115,6 +117,11 @@ pub enum WaitReason {
         /// What it said.
         reason: String,
     },
+    /// The endpoint, which nobody reaches.
+    Away {
+        /// What was met.
+        reason: String,
+    },
     /// The time before it is sent again.
     BackOff {
         /// Stable name of the fault.
@@ -122,6 +129,18 @@ pub enum WaitReason {
         /// The cause, in one line.
         message: String,
     },
+}
+
+/// What kind of limit somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// Of requests.
+    Requests,
+    /// Of tokens.
+    Tokens,
+    /// Of a day, whatever it counts: it is used up for long.
+    Day,
 }
 
 /// A call of somebody who wants the reply and nothing else.

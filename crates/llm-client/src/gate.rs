@@ -12,7 +12,8 @@ const CUT: f64 = 0.7;
 /// Who may have a request under way: so many at once, nobody during a pause, one alone after it.
 ///
 /// Only the first in the queue watches the gate; whatever changes wakes that one, and whoever leaves the
-/// queue wakes the next. So a thousand waiters cost no more than one.
+/// queue wakes the next. So a thousand waiters cost no more than one. Only when the gate closes or opens all are
+/// woken, because each then waits for something else.
 #[derive(Debug)]
 pub(crate) struct Gate {
     state: Mutex<State>,
@@ -43,11 +44,11 @@ enum Phase {
     /// Nobody enters until then, and then one alone.
     Paused {
         until: Instant,
-        reason: String,
+        why: Why,
     },
     /// The one is under way.
     Probing {
-        reason: String,
+        why: Why,
     },
     /// For good.
     Stopped,
@@ -57,10 +58,28 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub(crate) enum Wait {
     Slot,
-    Pause {
-        reason: String,
-        at_most: Option<Duration>,
-    },
+    Pause { why: Why, at_most: Option<Duration> },
+}
+
+impl Wait {
+    /// Whether it is the same wait but for its words and its end.
+    fn is_like(&self, other: &Wait) -> bool {
+        match (self, other) {
+            (Wait::Pause { why, .. }, Wait::Pause { why: other, .. }) => {
+                std::mem::discriminant(why) == std::mem::discriminant(other)
+            }
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+/// Why the gate is closed for a time, in words.
+#[derive(Debug, Clone)]
+pub(crate) enum Why {
+    /// The endpoint asked for it.
+    Asked(String),
+    /// Nobody reaches the endpoint.
+    Away(String),
 }
 
 /// The gate is closed for good.
@@ -86,10 +105,11 @@ impl Gate {
         }
     }
 
-    /// Waits for a slot, in order of coming; `on_wait` hears why, once, when it is not free at once.
-    pub(crate) async fn enter(&self, on_wait: impl FnOnce(Wait)) -> Result<Slot<'_>, Stopped> {
+    /// Waits for a slot, in order of coming; `on_wait` hears why when it is not free at once, and again when it is
+    /// something else that is waited for.
+    pub(crate) async fn enter(&self, mut on_wait: impl FnMut(Wait)) -> Result<Slot<'_>, Stopped> {
         let ticket = self.queue();
-        let mut on_wait = Some(on_wait);
+        let mut told: Option<Wait> = None;
         loop {
             let (turn, reason) = self.poll(&ticket)?;
             if let Turn::Enter { epoch, probe } = turn {
@@ -99,7 +119,10 @@ impl Gate {
                     probe,
                 });
             }
-            if let (Some(on_wait), Some(reason)) = (on_wait.take(), reason) {
+            if let Some(reason) = reason
+                && !told.as_ref().is_some_and(|told| told.is_like(&reason))
+            {
+                told = Some(reason.clone());
                 on_wait(reason);
             }
             match turn {
@@ -132,9 +155,7 @@ impl Gate {
         let mut state = self.lock();
         state.phase = Phase::Stopped;
         self.close();
-        for waiting in state.waiting.values() {
-            waiting.notify_one();
-        }
+        state.wake_all();
     }
 
     fn queue(&self) -> Ticket<'_> {
@@ -164,7 +185,7 @@ impl Gate {
         };
         if !enter {
             return Ok(match &state.phase {
-                Phase::Paused { until, reason } => {
+                Phase::Paused { until, why } => {
                     let at_most = Some(until.saturating_duration_since(now));
                     let turn = if first {
                         Turn::At(*until)
@@ -174,15 +195,15 @@ impl Gate {
                     (
                         turn,
                         Some(Wait::Pause {
-                            reason: reason.clone(),
+                            why: why.clone(),
                             at_most,
                         }),
                     )
                 }
-                Phase::Probing { reason } => (
+                Phase::Probing { why } => (
                     Turn::Behind,
                     Some(Wait::Pause {
-                        reason: reason.clone(),
+                        why: why.clone(),
                         at_most: None,
                     }),
                 ),
@@ -191,10 +212,8 @@ impl Gate {
         }
         state.entered += 1;
         let probe = match &state.phase {
-            Phase::Paused { reason, .. } => {
-                state.phase = Phase::Probing {
-                    reason: reason.clone(),
-                };
+            Phase::Paused { why, .. } => {
+                state.phase = Phase::Probing { why: why.clone() };
                 true
             }
             _ => false,
@@ -226,6 +245,12 @@ enum Turn {
 impl State {
     fn wake_first(&self) {
         if let Some((_, turn)) = self.waiting.first_key_value() {
+            turn.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
+        for turn in self.waiting.values() {
             turn.notify_one();
         }
     }
@@ -300,6 +325,7 @@ impl<'a> Slot<'a> {
         if self.probe {
             self.probe = false;
             state.phase = Phase::Open;
+            state.wake_all();
         }
         state.pauses = 0;
         state.count();
@@ -311,7 +337,7 @@ impl<'a> Slot<'a> {
     /// and whether the gate sees to it; else whoever asked has to wait alone.
     pub(crate) fn pause(
         &mut self,
-        reason: &str,
+        why: Why,
         hinted: bool,
         wait: impl FnOnce(u32) -> Duration,
     ) -> (Duration, bool) {
@@ -334,12 +360,9 @@ impl<'a> Slot<'a> {
         let closes = fresh && !matches!(state.phase, Phase::Stopped) || longer;
         if closes {
             self.probe = false;
-            state.phase = Phase::Paused {
-                until,
-                reason: reason.to_owned(),
-            };
+            state.phase = Phase::Paused { until, why };
             self.gate.close();
-            state.wake_first();
+            state.wake_all();
         }
         (wait, closes)
     }
@@ -351,9 +374,10 @@ impl<'a> Slot<'a> {
             return false;
         }
         state.phase = Phase::Probing {
-            reason: reason.to_owned(),
+            why: Why::Asked(reason.to_owned()),
         };
         self.gate.close();
+        state.wake_all();
         self.epoch = *self.gate.epoch.borrow();
         self.probe = true;
         true
@@ -367,11 +391,11 @@ impl Drop for Slot<'_> {
         // A probe that came to nothing leaves the question open: the next one goes alone too.
         if self.probe
             && self.is_open()
-            && let Phase::Probing { reason } = &state.phase
+            && let Phase::Probing { why } = &state.phase
         {
             state.phase = Phase::Paused {
                 until: Instant::now(),
-                reason: reason.clone(),
+                why: why.clone(),
             };
         }
         state.wake_first();

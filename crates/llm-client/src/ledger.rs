@@ -5,10 +5,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::LimitKind;
+
 /// Microseconds on a clock that never runs backwards.
 pub(crate) type Micros = u64;
 
 const SECOND: Micros = 1_000_000;
+const DAY: Micros = 86_400 * SECOND;
 /// What was sent is remembered in so many pieces of a window.
 const PIECES: u64 = 600;
 /// A permit that is taken so much later than its time does not shift those after it: timers ring late, and
@@ -34,6 +37,14 @@ impl Limit {
     /// The same thing is counted over the same time.
     pub(crate) fn is_like(self, other: Limit) -> bool {
         self.unit == other.unit && self.window == other.window
+    }
+
+    pub(crate) fn kind(self) -> LimitKind {
+        match self.unit {
+            _ if self.window >= DAY => LimitKind::Day,
+            Unit::Requests => LimitKind::Requests,
+            Unit::Tokens => LimitKind::Tokens,
+        }
     }
 }
 

@@ -53,7 +53,7 @@ mod symptoms;
 mod transport;
 
 pub use answer::{Answer, Headers};
-pub use call::{Call, Event, WaitReason};
+pub use call::{Call, Event, LimitKind, WaitReason};
 pub use classify::{Budget, ClassifyOptions, Verdict, classify};
 pub use client::Client;
 pub use error::{BoxError, Error, ErrorKind, TransportError, TransportKind};

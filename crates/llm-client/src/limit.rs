@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::LimitFile;
 use crate::announced::Announced;
 use crate::ledger::{Entry, Ledger, Limit, Micros, Unit};
+use crate::{LimitFile, LimitKind};
 
 /// So much may be sent to an endpoint in any stretch of time. All of them hold at the same time.
 #[derive(Debug, Clone)]
@@ -206,15 +206,15 @@ impl Limiter {
 
     /// Waits for the next permit. Whoever stops waiting loses nothing but his place.
     pub async fn acquire(&self) -> Permit<'_> {
-        match self.acquire_for(|| 0, Duration::MAX, |_, _| {}).await {
+        match self.acquire_for(|| 0, Duration::MAX, |_, _, _| {}).await {
             Ok(permit) => permit,
             Err(_) => unreachable!("no wait is longer than the longest"),
         }
     }
 
     /// Waits for a permit for a request of so many tokens; they are counted anew whenever its turn has come,
-    /// because what is known of them grows. `on_wait` hears what it waits for, once, where it does: the limit and the
-    /// time until the next permit.
+    /// because what is known of them grows. `on_wait` hears what it waits for, once, where it does: the limit in words,
+    /// its kind, and the time until the next permit.
     ///
     /// # Errors
     /// At once, when the wait until the next permit is longer than `longest`.
@@ -222,7 +222,7 @@ impl Limiter {
         &self,
         tokens: impl Fn() -> u64,
         longest: Duration,
-        on_wait: impl FnOnce(&str, Duration),
+        on_wait: impl FnOnce(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
         let ticket = self.queue();
         let mut on_wait = Some(on_wait);
@@ -236,7 +236,7 @@ impl Limiter {
                         return Err(TooLong { limit, wait });
                     }
                     if let Some(on_wait) = on_wait.take() {
-                        on_wait(&limit.to_string(), wait);
+                        on_wait(&limit.to_string(), limit.kind(), wait);
                     }
                     // Others may give back what they did not use, and nobody tells us.
                     let look = self.share.as_ref().map(|_| Instant::now() + LOOK_EVERY);
@@ -246,9 +246,9 @@ impl Limiter {
                         () = ticket.turn.notified() => {}
                     }
                 }
-                Front::Behind(limit, wait) => {
+                Front::Behind(limit, kind, wait) => {
                     if let Some(on_wait) = on_wait.take() {
-                        on_wait(&limit, wait);
+                        on_wait(&limit, kind, wait);
                     }
                     ticket.turn.notified().await;
                 }
@@ -350,12 +350,13 @@ impl Limiter {
             let ahead = state.waiting.len() as u64 - 1;
             let limit = limit.or_else(|| state.ledger.limits().next());
             let wait = (at - now).saturating_add(state.ledger.pace(tokens).saturating_mul(ahead));
+            let kind = limit.map_or(LimitKind::Requests, Limit::kind);
             let limit = limit.map_or_else(String::new, |limit| limit.to_string());
-            return Front::Behind(limit, Duration::from_micros(wait));
+            return Front::Behind(limit, kind, Duration::from_micros(wait));
         }
         if state.unknown == Unknown::Asked {
             let what = "the endpoint's limits, which the first answer will tell";
-            return Front::Behind(what.to_owned(), Duration::ZERO);
+            return Front::Behind(what.to_owned(), LimitKind::Requests, Duration::ZERO);
         }
         let taken = state.with_ledger(self, now, |ledger| match ledger.earliest(now, tokens) {
             (at, Some(limit)) => Err((at, limit)),
@@ -483,7 +484,7 @@ impl Drop for Permit<'_> {
 enum Front<'a> {
     Granted(Permit<'a>),
     At(Instant, Limit),
-    Behind(String, Duration),
+    Behind(String, LimitKind, Duration),
 }
 
 /// A place in the queue, given up when it is dropped.
@@ -609,7 +610,7 @@ mod tests {
     async fn tokens_that_were_not_used_are_given_to_the_next() {
         let limiter = of_tokens(1_000);
         let start = Instant::now();
-        let acquire = || limiter.acquire_for(|| 900, Duration::MAX, |_, _| {});
+        let acquire = || limiter.acquire_for(|| 900, Duration::MAX, |_, _, _| {});
         let first = acquire().await.unwrap();
         let (second, ()) = tokio::join!(acquire(), async {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -625,16 +626,19 @@ mod tests {
     async fn whoever_waits_hears_for_which_limit_and_how_long() {
         let limiter = of_tokens(1_000);
         limiter
-            .acquire_for(|| 500, Duration::MAX, |_, _| {})
+            .acquire_for(|| 500, Duration::MAX, |_, _, _| {})
             .await
             .unwrap();
         let mut heard = None;
-        let told = |limit: &str, wait: Duration| heard = Some((limit.to_owned(), wait.as_secs()));
+        let told = |limit: &str, kind, wait: Duration| {
+            heard = Some((limit.to_owned(), kind, wait.as_secs()));
+        };
         limiter
             .acquire_for(|| 500, Duration::MAX, told)
             .await
             .unwrap();
-        assert_eq!(heard, Some(("1000 tokens a minute".to_owned(), 30)));
+        let limit = "1000 tokens a minute".to_owned();
+        assert_eq!(heard, Some((limit, LimitKind::Tokens, 30)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -648,9 +652,12 @@ mod tests {
             ..LimitOptions::default()
         });
         let longest = Duration::from_secs(900);
-        limiter.acquire_for(|| 0, longest, |_, _| {}).await.unwrap();
+        limiter
+            .acquire_for(|| 0, longest, |_, _, _| {})
+            .await
+            .unwrap();
         let refused = limiter
-            .acquire_for(|| 0, longest, |_, _| {})
+            .acquire_for(|| 0, longest, |_, _, _| {})
             .await
             .unwrap_err();
         assert_eq!(
@@ -805,13 +812,16 @@ mod tests {
         let (one, other) = (of(), of());
         let start = Instant::now();
         let first = one
-            .acquire_for(|| 900, Duration::MAX, |_, _| {})
+            .acquire_for(|| 900, Duration::MAX, |_, _, _| {})
             .await
             .unwrap();
-        let (_, ()) = tokio::join!(other.acquire_for(|| 900, Duration::MAX, |_, _| {}), async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            first.settle(0);
-        });
+        let (_, ()) = tokio::join!(
+            other.acquire_for(|| 900, Duration::MAX, |_, _, _| {}),
+            async {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                first.settle(0);
+            }
+        );
         assert!(
             start.elapsed() < Duration::from_secs(6),
             "{:?}",

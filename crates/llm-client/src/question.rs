@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::body::{self, Reading};
 use crate::classify::classify_read;
-use crate::gate::{Slot, Stopped, Wait};
+use crate::gate::{Slot, Stopped, Wait, Why};
 use crate::outage::Sign;
 use crate::reserve::{Refused, Reserved, guess_of};
 use crate::retry::Spent;
@@ -51,6 +51,15 @@ struct Came {
 impl Drop for Question<'_> {
     fn drop(&mut self) {
         self.client.outage.left();
+    }
+}
+
+impl From<Why> for WaitReason {
+    fn from(why: Why) -> WaitReason {
+        match why {
+            Why::Asked(reason) => WaitReason::Pause { reason },
+            Why::Away(reason) => WaitReason::Away { reason },
+        }
     }
 }
 
@@ -192,7 +201,7 @@ impl<'a> Question<'a> {
             waited = true;
             let (on, at_most) = match wait {
                 Wait::Slot => (WaitReason::Slot, None),
-                Wait::Pause { reason, at_most } => (WaitReason::Pause { reason }, at_most),
+                Wait::Pause { why, at_most } => (why.into(), at_most),
             };
             self.call.event(&Event::Waiting { on, at_most });
         });
@@ -210,11 +219,11 @@ impl<'a> Question<'a> {
     /// Waits for the limits. `None`: the gate has closed meanwhile, this slot is worth nothing.
     async fn permit(&self, slot: &Slot<'_>) -> Result<Option<Reserved<'a>>, Error> {
         let mut waited = false;
-        let reserved = Reserved::wait(self.client, self.prompt_tokens, |limit, wait| {
+        let reserved = Reserved::wait(self.client, self.prompt_tokens, |limit, kind, wait| {
             waited = true;
             let limit = limit.to_owned();
             self.call.event(&Event::Waiting {
-                on: WaitReason::RateLimit { limit },
+                on: WaitReason::RateLimit { limit, kind },
                 at_most: Some(wait),
             });
         });
@@ -386,7 +395,7 @@ impl<'a> Question<'a> {
             "the endpoint is away, it is waited for up to {}: {message}",
             in_words(at_most)
         );
-        self.put_off(class, reason, hint, slot, PROBES)
+        self.put_off(class, reason, hint, slot, Why::Away, PROBES)
     }
 
     fn repeat(
@@ -440,7 +449,7 @@ impl<'a> Question<'a> {
         hint: Option<Duration>,
         slot: Slot<'a>,
     ) -> Next<'a> {
-        self.put_off(class, message, hint, slot, u32::MAX)
+        self.put_off(class, message, hint, slot, Why::Asked, u32::MAX)
     }
 
     /// Closes the gate for all; the wait grows with each pause in a row, up to the one of that number.
@@ -450,9 +459,10 @@ impl<'a> Question<'a> {
         message: String,
         hint: Option<Duration>,
         mut slot: Slot<'a>,
+        why: fn(String) -> Why,
         longest: u32,
     ) -> Next<'a> {
-        let (wait, closed) = slot.pause(&message, hint.is_some(), |nth| {
+        let (wait, closed) = slot.pause(why(message.clone()), hint.is_some(), |nth| {
             self.client.schedule.wait(nth.min(longest), hint)
         });
         drop(slot);

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::limit::{Permit, TooLong};
 use crate::reply::estimate_tokens;
-use crate::{Answer, Client, Request, TransportError, TransportKind, Usage};
+use crate::{Answer, Client, LimitKind, Request, TransportError, TransportKind, Usage};
 
 /// Whoever waits longer for a limit is worth a line in the log, one in this time.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ impl<'a> Reserved<'a> {
     pub(crate) async fn wait(
         client: &'a Client,
         guess: u64,
-        on_wait: impl FnOnce(&str, Duration),
+        on_wait: impl FnOnce(&str, LimitKind, Duration),
     ) -> Result<Reserved<'a>, Refused> {
         let mut reserved = Reserved {
             client,

@@ -49,15 +49,6 @@ pub enum ErrorKind {
         /// Run folders in it, the newest start first, three at most.
         runs: Vec<PathBuf>,
     },
-    /// No failed row of the run folder has one of these classes.
-    NoSuchClass {
-        /// The run folder.
-        dir: PathBuf,
-        /// The classes that were named and that no failed row has.
-        classes: Vec<String>,
-        /// The classes that failed rows have, with how many have each, most first.
-        there: Vec<(String, u64)>,
-    },
     /// Another process works on the run folder.
     Locked {
         /// The run folder.
@@ -243,28 +234,6 @@ impl fmt::Display for Error {
                     "is not there"
                 };
                 write!(f, "{} {what}", dir.display())
-            }
-            ErrorKind::NoSuchClass {
-                dir,
-                classes,
-                there,
-            } => {
-                let classes: Vec<String> =
-                    classes.iter().map(|class| format!("`{class}`")).collect();
-                let dir = dir.display();
-                write!(
-                    f,
-                    "no failed row in {dir} is of class {}",
-                    classes.join(" or ")
-                )?;
-                if there.is_empty() {
-                    return f.write_str("; no row is failed there");
-                }
-                let there: Vec<String> = there
-                    .iter()
-                    .map(|(class, count)| format!("{count} x {class}"))
-                    .collect();
-                write!(f, "; there are {}", there.join(", "))
             }
             ErrorKind::Locked { dir, holder } => {
                 write!(f, "another process works on {} ({holder})", dir.display())

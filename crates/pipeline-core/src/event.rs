@@ -7,6 +7,7 @@ use crate::record::{Failure, Record};
 use crate::report::Report;
 use crate::row::RowId;
 use crate::stop::StopReason;
+use crate::times::WaitReason;
 
 /// One thing that happened.
 ///
@@ -76,7 +77,9 @@ pub enum Event<'a> {
     Waiting {
         /// Which row.
         id: RowId,
-        /// For what, in words for people: "the rate limit", "a free slot", "the endpoint asked for it".
+        /// For what.
+        reason: WaitReason,
+        /// The same in words for people: "the rate limit", "a free slot", "the endpoint asked for it".
         on: &'a str,
         /// How long at most, where that is known.
         at_most: Option<Duration>,

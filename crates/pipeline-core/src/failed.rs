@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::append::each_line;
 use crate::before::Before;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::journal::line_at;
 use crate::row::RowId;
 
@@ -38,6 +38,8 @@ pub(crate) struct Found {
     pub(crate) unjudged: u64,
     /// Rows that nobody can ask again, because the folder does not hold them.
     pub(crate) without_input: u64,
+    /// What is to be said of classes that no failed row has.
+    pub(crate) missing: Option<String>,
 }
 
 struct Last {
@@ -81,7 +83,7 @@ impl FailedRows {
             }
             Ok(())
         })?;
-        refuse_unknown(dir, classes, &last)?;
+        let missing = missing(dir, classes, &last);
         last.retain(|_, row| {
             classes.is_empty() || classes.iter().any(|class| **class == *row.class)
         });
@@ -96,6 +98,7 @@ impl FailedRows {
         Ok(Found {
             count: offsets.len() as u64,
             without_input: all - offsets.len() as u64,
+            missing,
             unjudged: last
                 .keys()
                 .map(|id| before.unjudged_of(*id).count() as u64)
@@ -131,33 +134,33 @@ impl FailedRows {
     }
 }
 
-/// A class that is mistyped must not look like one whose rows are all well.
-fn refuse_unknown(
-    dir: &Path,
-    classes: &[String],
-    last: &HashMap<RowId, Last>,
-) -> Result<(), Error> {
+/// Classes that were asked for and that no failed row has: one that is mistyped must not look like one whose rows are
+/// all well.
+fn missing(dir: &Path, classes: &[String], last: &HashMap<RowId, Last>) -> Option<String> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for row in last.values() {
         *counts.entry(&row.class).or_default() += 1;
     }
-    let unknown: Vec<String> = classes
+    let missing = classes
         .iter()
-        .filter(|class| !counts.contains_key(class.as_str()))
-        .cloned()
-        .collect();
-    if unknown.is_empty() {
-        return Ok(());
+        .filter(|class| !counts.contains_key(class.as_str()));
+    let missing: Vec<String> = missing.map(|class| format!("`{class}`")).collect();
+    if missing.is_empty() {
+        return None;
     }
-    let mut there: Vec<(String, u64)> = counts
-        .into_iter()
-        .map(|(class, count)| (class.to_owned(), count))
-        .collect();
+    let mut there: Vec<(&str, u64)> = counts.into_iter().collect();
     there.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    Err(ErrorKind::NoSuchClass {
-        dir: dir.to_owned(),
-        classes: unknown,
-        there,
-    }
-    .into())
+    let there = there
+        .iter()
+        .map(|(class, count)| format!("{count} x {class}"))
+        .collect::<Vec<_>>();
+    let there = match there.is_empty() {
+        true => "no row is failed there".to_owned(),
+        false => format!("there are {}", there.join(", ")),
+    };
+    Some(format!(
+        "no failed row in {} is of class {}; {there}",
+        dir.display(),
+        missing.join(" or ")
+    ))
 }

@@ -187,7 +187,7 @@ impl Look<'_> {
         }
         let (files, before) = self.open(dir, self.job.options.repair).await?;
         let found = FailedRows::find(dir, &classes, &before)?;
-        let mut warnings = Vec::new();
+        let mut warnings = Vec::from_iter(found.missing);
         if found.without_input > 0 {
             let rows = found.without_input;
             let what = "failed rows cannot be asked again: they were too large to be held or no JSON objects";

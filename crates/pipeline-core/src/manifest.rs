@@ -10,6 +10,7 @@ use crate::append;
 use crate::disk::Disk;
 use crate::error::{Change, Error, ErrorKind};
 use crate::report::{Counts, Report};
+use crate::times::Times;
 
 /// The format of run folders that this version writes and reads.
 const FORMAT: u32 = 1;
@@ -111,6 +112,9 @@ pub struct Command {
     /// nothing of whether the run is finished.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_rows: bool,
+    /// Where its time went, before its end as of the last checkpoint; `None` where nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
 }
 
 impl Command {
@@ -250,14 +254,16 @@ impl Manifest {
             stopped: None,
             changed: changes.iter().map(ToString::to_string).collect(),
             of_rows: true,
+            times: None,
         });
     }
 
     /// Notes how far the command has come.
-    pub(crate) fn note(&mut self, counts: Counts) {
+    pub(crate) fn note(&mut self, counts: Counts, times: Times) {
         let of_rows = match self.commands.last_mut() {
             Some(command) => {
                 command.counts = counts;
+                command.times = Some(times);
                 command.of_rows
             }
             None => false,
@@ -275,6 +281,9 @@ impl Manifest {
             _ => self.counts = report.counts,
         }
         self.end_with(report.counts, stopped);
+        if let Some(command) = self.commands.last_mut() {
+            command.times = Some(report.times.clone());
+        }
     }
 
     /// Closes the last command.
@@ -291,6 +300,20 @@ impl Manifest {
     /// The last command that worked through an input.
     pub fn last_through_an_input(&self) -> Option<&Command> {
         self.commands.iter().rev().find(|command| !command.of_rows)
+    }
+
+    /// Where the time of all commands went, those at work and those that were killed as of their last checkpoint;
+    /// `None` where nobody measured it.
+    pub fn times(&self) -> Option<Times> {
+        let times = self
+            .commands
+            .iter()
+            .filter_map(|command| command.times.as_ref());
+        times.fold(None, |sum: Option<Times>, times| {
+            let mut sum = sum.unwrap_or_default();
+            sum.add(times);
+            Some(sum)
+        })
     }
 
     /// Whether the last command that worked through an input came to its end, rows that failed included.
@@ -405,15 +428,20 @@ mod tests {
             failed,
             ..Counts::default()
         };
+        let took = |wall_ms| Times {
+            wall_ms,
+            ..Times::default()
+        };
         let mut manifest = Manifest::new(Map::new(), BTreeMap::new());
         assert!(!manifest.is_finished());
+        assert_eq!(manifest.times(), None);
         manifest.begin(InputFacts::default(), BTreeMap::new(), Value::Null);
-        manifest.note(counts(3, 1));
+        manifest.note(counts(3, 1), took(5));
         assert_eq!(manifest.counts, counts(3, 1));
         assert_eq!(manifest.commands[0].counts, counts(3, 1));
         // The first command was killed; what comes after it on rows of the folder changes nothing about that.
         manifest.begin_with_rows(BTreeMap::new(), Value::Null);
-        manifest.note(counts(1, 0));
+        manifest.note(counts(1, 0), took(2));
         assert_eq!(manifest.counts, counts(3, 1));
         manifest.end_with(counts(1, 0), None);
         assert!(!manifest.is_finished());
@@ -428,6 +456,11 @@ mod tests {
         assert_eq!(manifest.commands[3].wall(), None);
         let text = serde_json::to_string(&manifest).unwrap();
         assert_eq!(text.matches("of_rows").count(), 2);
+        // The last two measured nothing.
+        assert_eq!(manifest.times(), Some(took(7)));
+        assert_eq!(text.matches("times").count(), 2);
+        let read: Manifest = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.times(), manifest.times());
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use crate::before::Before;
+use crate::clock::RowClock;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::files::Files;
@@ -171,6 +173,7 @@ impl Rejudge {
             Vec::new(),
             StopHandle::new(),
             None,
+            began,
         );
         let mut pass = Pass {
             shared: &shared,
@@ -338,6 +341,7 @@ impl Pass<'_> {
             replays: Mutex::new(self.before.unjudged_of(row.id).collect()),
             may_send: false,
             furthest: 0,
+            clock: RowClock::new(&self.shared.clock),
         };
         loop {
             let mut draft = Draft::default();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::stop::StopReason;
+use crate::times::Times;
 
 /// Where the rows of a command's input stand: `rows = ok + failed + skipped + pending`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,8 @@ pub struct Report {
     pub stopped: Option<StopReason>,
     /// Rows that failed in this command by class, most first.
     pub failures: Vec<(String, u64)>,
+    /// Where the time went.
+    pub times: Times,
 }
 
 impl Report {
@@ -135,6 +138,9 @@ impl fmt::Display for Report {
         write!(f, "\n  time      {seconds:.1} s")?;
         if ok > 0 && seconds > 0.0 {
             write!(f, ", {:.1} rows a second", ok as f64 / seconds)?;
+        }
+        if let Some(waited) = self.times.summary() {
+            write!(f, "\n  waited    {waited}")?;
         }
         write!(f, "\n  result    {}", self.result_path().display())?;
         if failed > 0 {

@@ -23,11 +23,12 @@ use crate::look::{Look, Looked};
 use crate::manifest::{Manifest, Setting};
 use crate::past::Past;
 use crate::place::{Place, Start, Target, has_answers};
-use crate::report::Report;
+use crate::report::{Counts, Report};
 use crate::shared::Shared;
 use crate::source::Source;
 use crate::step::Workflow;
 use crate::stop::StopHandle;
+use crate::times::Times;
 use crate::work::Work;
 use crate::writer::Writer;
 
@@ -282,6 +283,10 @@ impl Job {
             equal_rows,
         } = looked;
 
+        if facts.is_none() && plan.rows == Some(0) {
+            return Ok(self.nothing_to_do(&files.repairs, &warnings, began));
+        }
+
         manifest.hashes = self.hashes.clone();
         let (settings, command) = (self.settings.clone(), self.command.clone());
         match facts {
@@ -303,7 +308,13 @@ impl Job {
             .options
             .stop_on_failures
             .map(|first| Breaker::new(first, self.options.of_one_answer.clone()));
-        let shared = Shared::new(handle, self.observers.clone(), self.stop.clone(), breaker);
+        let shared = Shared::new(
+            handle,
+            self.observers.clone(),
+            self.stop.clone(),
+            breaker,
+            began,
+        );
         for message in repairs.iter().chain(&warnings) {
             shared.event(&Event::Warning { message });
         }
@@ -351,6 +362,7 @@ impl Job {
             lost: shared.counters.lost.load(Ordering::Relaxed),
             stopped: shared.stop.reason(),
             failures: shared.counters.failures_by_class(),
+            times: shared.clock.times(),
         };
         manifest.end(&report);
         if let Err(error) = manifest.write(&self.disk, dir) {
@@ -359,6 +371,31 @@ impl Job {
         }
         shared.event(&Event::Ended { report: &report });
         Ok(report)
+    }
+
+    /// A retry without a failed row: it leaves no trace in the folder, and is no event of the run.
+    fn nothing_to_do(&self, repairs: &[String], warnings: &[String], began: Instant) -> Report {
+        for message in repairs.iter().chain(warnings) {
+            for observer in &self.observers {
+                observer.event(&Event::Warning { message });
+            }
+        }
+        Report {
+            run_dir: self.dir.clone(),
+            counts: Counts::default(),
+            not_in_input: 0,
+            requests: 0,
+            retries: 0,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            wall: began.elapsed(),
+            offline: self.offline,
+            cut: 0,
+            lost: 0,
+            stopped: self.stop.reason(),
+            failures: Vec::new(),
+            times: Times::default(),
+        }
     }
 
     /// The folder's manifest, or a new one; whether an old run is continued.

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::breaker::Breaker;
+use crate::clock::Clock;
 use crate::event::{Batch, Event, Observer};
 use crate::record::FailureReason;
 use crate::step::Aside;
@@ -18,6 +20,7 @@ use crate::writer::WriterHandle;
 pub(crate) struct Shared {
     pub(crate) writer: WriterHandle,
     pub(crate) counters: Counters,
+    pub(crate) clock: Clock,
     pub(crate) stop: StopHandle,
     observers: Vec<Arc<dyn Observer>>,
     /// Rows that wait and have left their place to others.
@@ -33,10 +36,12 @@ impl Shared {
         observers: Vec<Arc<dyn Observer>>,
         stop: StopHandle,
         breaker: Option<Breaker>,
+        began: Instant,
     ) -> Shared {
         Shared {
             writer,
             counters: Counters::default(),
+            clock: Clock::new(began),
             stop,
             observers,
             aside: Arc::new(AtomicU32::new(0)),

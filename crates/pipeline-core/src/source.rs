@@ -110,9 +110,22 @@ impl Source {
         }
     }
 
+    /// Where a run folder keeps the copy of the rows that came from standard input, from which the run can be gone on
+    /// with.
+    ///
+    /// ```
+    /// # use data_generation_pipeline_core::Source;
+    /// let copy = Source::copy_of_stdin("output/demo".as_ref());
+    /// assert_eq!(copy.to_str(), Some("output/demo/.input.jsonl"));
+    /// ```
+    pub fn copy_of_stdin(run_dir: &Path) -> PathBuf {
+        run_dir.join(".input.jsonl")
+    }
+
     /// The failed rows of the run that is gone on with, those of these classes or, where none is named, all. They
     /// keep their ids. The run says nothing about its input then: what it was, whether it is finished, which
-    /// rows it does not have, all stays as it was.
+    /// rows it does not have, all stays as it was. Where there is no such row nothing is done, and no command noted;
+    /// a class that no failed row has is warned of.
     ///
     /// ```
     /// # use data_generation_pipeline_core::Source;
@@ -163,7 +176,7 @@ impl Source {
 
 /// Copies standard input into the run folder, so that it can be checked first and read again.
 pub(crate) fn spool_stdin(disk: &Disk, name: String, dir: &Path) -> Result<Lasting, Error> {
-    let path = dir.join(".input.jsonl");
+    let path = Source::copy_of_stdin(dir);
     let beside = dir.join(".input.jsonl.new");
     let copy = || -> io::Result<()> {
         let mut file = disk.open(&beside, Opening::Replace)?;

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::RowClock;
 use crate::event::Event;
 use crate::journal::{JournaledAnswer, PaidAnswer};
 use crate::past::Past;
@@ -212,7 +213,8 @@ impl Workflow {
                 }
                 // What is paid for already costs nothing to try: it leaves the re-asks to the answers to come.
                 Err(StepError::Again { .. }) if at > 0 && cx.has_replays() => at -= 1,
-                Err(StepError::Again { .. }) if at > 0 && again > 0 && cx.may_send => {
+                Err(StepError::Again { class, .. }) if at > 0 && again > 0 && cx.may_send => {
+                    cx.clock.will_be_asked_again(&class);
                     again -= 1;
                     at -= 1;
                 }
@@ -255,6 +257,7 @@ pub struct StepContext<'a> {
     pub(crate) may_send: bool,
     /// How many steps came through, one after the other, at best.
     pub(crate) furthest: usize,
+    pub(crate) clock: RowClock<'a>,
 }
 
 impl StepContext<'_> {
@@ -337,6 +340,7 @@ impl StepContext<'_> {
     pub fn next_attempt(&self) -> u32 {
         let attempt = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.counters.count_request(attempt);
+        self.clock.asks();
         self.shared.event(&Event::Sending {
             id: self.row,
             attempt,
@@ -348,6 +352,7 @@ impl StepContext<'_> {
     /// [`next_attempt`](Self::next_attempt).
     pub fn answered(&self, status: Option<u16>, latency: std::time::Duration) {
         self.shared.counters.count_answer();
+        self.clock.is_answered();
         self.shared.event(&Event::Answered {
             id: self.row,
             status,
@@ -375,8 +380,16 @@ impl StepContext<'_> {
         self.shared.step_aside()
     }
 
-    /// Tells the observers, on this very task.
+    /// Tells the observers, on this very task. [`Waiting`](Event::Waiting), [`WaitEnded`](Event::WaitEnded) and
+    /// [`Retrying`](Event::Retrying) are what [`Times`](crate::Times) are made of; a row waits for one thing at a
+    /// time, and no longer than a step works on it.
     pub fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Waiting { reason, .. } => self.clock.waits(*reason),
+            Event::WaitEnded { .. } => self.clock.goes_on(),
+            Event::Retrying { class, .. } => self.clock.will_be_asked_again(class),
+            _ => {}
+        }
         self.shared.event(event);
     }
 

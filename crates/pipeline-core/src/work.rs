@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::before::Before;
+use crate::clock::RowClock;
 use crate::disk::Disk;
 use crate::event::Event;
 use crate::line::push_line;
@@ -229,6 +230,7 @@ impl<'a> Work<'a> {
                     replays: Mutex::new(self.before.unjudged_of(id).collect()),
                     may_send: true,
                     furthest: 0,
+                    clock: RowClock::new(&shared.clock),
                 };
                 Some((
                     bytes,
@@ -281,7 +283,7 @@ impl<'a> Work<'a> {
     /// A manifest that is half a minute old is no reason to stop: the files of lines are the truth.
     fn checkpoint(&mut self) {
         let counts = self.seen.counts(&self.plan, &self.shared.counters);
-        self.manifest.note(counts);
+        self.manifest.note(counts, self.shared.clock.times());
         if let Err(error) = self.manifest.write(self.disk, self.dir) {
             tracing::warn!(%error, "the manifest could not be brought up to date");
         }

@@ -2,7 +2,7 @@
 
 use fancy_regex::Regex;
 
-const FILTERS: [(&str, &str); 11] = [
+const FILTERS: [(&str, &str); 12] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d( [+-]\d\d:\d\d)?\b", "[TIME]"),
     // Only told where answers are still under way at that moment; the summary always says it.
@@ -12,6 +12,7 @@ const FILTERS: [(&str, &str); 11] = [
     (r"\b\d+\.\d s, \d+\.\d rows a second", "[TIME], [SPEED]"),
     (r"\btime( +)\d+\.\d s\b", "time$1[TIME]"),
     (r#""wall_s":\d+\.\d+"#, r#""wall_s":[TIME]"#),
+    (r#""waited_s":\{[^}]*\}"#, r#""waited_s":[WAITED]"#),
     (r"\(os error \d+\)", "(os error [N])"),
     (r"\bprocess \d+\b", "process [PID]"),
     (r"\b127\.0\.0\.1:\d+", "127.0.0.1:[PORT]"),

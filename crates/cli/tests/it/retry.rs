@@ -437,24 +437,6 @@ fn mistakes_are_refused_with_what_to_do() {
     error: output is no run folder: it has no run.json
       hint: there are runs in it, newest first: output/demo
     ");
-    let class =
-        folder
-            .datagen(RETRY)
-            .args(["--class", "server_eror", "--class", "extraction_miss"]);
-    assert_snapshot!(class.exits(2).shown(), @"
-    exit 2
-    --- stderr
-    error: no failed row in output/demo is of class `server_eror`; there are 4 x extraction_miss, 4 x server_error
-    ");
-    moody.get_well();
-    folder.datagen(RETRY).args(["-q"]).exits(0);
-    let class = folder.datagen(RETRY).args(["--class", "server_error"]);
-    assert_snapshot!(class.exits(2).shown(), @"
-    exit 2
-    --- stderr
-    error: no failed row in output/demo is of class `server_error`; no row is failed there
-    ");
-
     let large = Folder::offline().file(
         "rows.jsonl",
         format!("{{\"topic\": \"{}\"}}\n", "x".repeat(300)),
@@ -470,15 +452,107 @@ fn mistakes_are_refused_with_what_to_do() {
 }
 
 #[test]
-fn where_no_row_is_failed_there_is_nothing_to_ask() {
+fn where_no_row_is_failed_there_is_nothing_to_ask_and_nothing_is_noted() {
     let folder = Folder::offline();
     folder.datagen(["run", "-q"]).exits(0);
+    let before = folder.read("output/demo/run.json");
     assert_snapshot!(folder.datagen(RETRY).exits(0).shown(), @"
     exit 0
     --- stderr
-    going on with output/demo (offline: no model is asked): 0 of 0 rows to do
     no row of output/demo is failed, so there is nothing to ask again
     ");
+    let json = folder.datagen(RETRY).args(["--json", "-q"]).exits(0);
+    assert_eq!(counts(&json.summary()), [0, 0, 0, 0, 0]);
+    let class = folder.datagen(RETRY).args(["--class", "server_error"]);
+    assert_snapshot!(class.exits(0).shown(), @"
+    exit 0
+    --- stderr
+    warning: no failed row in output/demo is of class `server_error`; no row is failed there
+    so there is nothing to ask again in output/demo
+    ");
+    assert_eq!(folder.read("output/demo/run.json"), before);
+}
+
+#[test]
+fn a_class_that_no_failed_row_has_is_named_beside_those_that_there_are() {
+    let moody = Moody::start();
+    let folder = moody.made();
+    let (before, hits) = (folder.read("output/demo/run.json"), moody.server.hits());
+    let mistyped = ["--class", "server_eror"];
+    assert_snapshot!(folder.datagen(RETRY).args(mistyped).exits(0).shown(), @"
+    exit 0
+    --- stderr
+    warning: no failed row in output/demo is of class `server_eror`; there are 4 x extraction_miss, 4 x server_error
+    so there is nothing to ask again in output/demo
+    ");
+    assert_eq!(folder.read("output/demo/run.json"), before);
+    assert_eq!(moody.server.hits(), hits);
+    // Another one is asked for all the same.
+    moody.get_well();
+    let ended = folder
+        .datagen(RETRY)
+        .args(mistyped)
+        .args(["--class", "extraction_miss", "--json"])
+        .exits(0);
+    assert_eq!(counts(&ended.summary()), [4, 4, 0, 0, 4]);
+    assert!(
+        ended.stderr.contains("of class `server_eror`"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn further_fields_of_a_configuration_are_those_of_the_run_or_refused_and_never_joined() {
+    let moody = Moody::start();
+    let config = |extra: &str| format!("model:\n  api_key_env: null\n  extra: {extra}\n");
+    let folder = Folder::asking(&moody.server)
+        .file("rows.jsonl", rows(5))
+        .edit(
+            "config.yaml",
+            "  model: tiny",
+            "  model: tiny\n  extra: {seed: 1, stop: [a, b]}",
+        )
+        .file("same.yaml", config("{stop: [a, b], seed: 1}"))
+        .file("removed.yaml", config("{seed: 1}"))
+        .file("changed.yaml", config("{seed: 2, stop: [a, b]}"))
+        .file("added.yaml", config("{seed: 1, stop: [a, b], top_p: 0.5}"))
+        .file("emptied.yaml", config("{}"))
+        .file("silent.yaml", "model: {rate_limit: null}\n");
+    folder.datagen(["run", "-q", "--extract", "tag:t"]).exits(3);
+    let (before, hits) = (folder.read("output/demo/run.json"), moody.server.hits());
+    let refused = ["removed", "changed", "added", "emptied"].map(|name| {
+        let ended = folder
+            .datagen(RETRY)
+            .args(["--config", &format!("{name}.yaml")])
+            .exits(2);
+        let changes = ended.stderr.lines().filter(|line| line.contains("->"));
+        format!("{name}:{}", changes.collect::<String>())
+    });
+    assert_snapshot!(refused.join("\n"), @r#"
+    removed:  model.extra.stop: ["a","b"] -> null
+    changed:  model.extra.seed: 1 -> 2
+    added:  model.extra.top_p: null -> 0.5
+    emptied:  model.extra.seed: 1 -> null  model.extra.stop: ["a","b"] -> null
+    "#);
+    assert_eq!(folder.read("output/demo/run.json"), before);
+    assert_eq!(moody.server.hits(), hits);
+
+    folder
+        .datagen(RETRY)
+        .args(["-q", "--config", "silent.yaml"])
+        .exits(3);
+    moody.get_well();
+    folder
+        .datagen(RETRY)
+        .args(["-q", "--config", "same.yaml"])
+        .exits(0);
+    for asked in &moody.server.asked()[hits..] {
+        assert_eq!(
+            (&asked.body["seed"], &asked.body["stop"]),
+            (&json!(1), &json!(["a", "b"]))
+        );
+    }
 }
 
 #[test]

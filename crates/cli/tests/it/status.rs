@@ -18,6 +18,7 @@ fn shown(ended: &Ended) -> String {
             "[LATENCIES]",
         ),
         (r"\(\d+ s\)", "([S])"),
+        (r"(?m)^  time (.*\n {12})*.*$", "  time      [TIMES]"),
         (r"'?http://127\.0\.0\.1:\S+", "[ADDRESS]"),
     ];
     patterns
@@ -77,6 +78,8 @@ fn a_finished_run_with_failed_rows_is_told_by_class_and_message() {
       answers   9 in the journal, all of them judged
       tokens    63 prompt + 45 completion
       latency   [LATENCIES]; of the answers, 11.1 % came at a later try
+      time      [TIMES]
+      again     1 request was sent once more: 1 after extraction_miss
       command   [TIME] ([S]) datagen run -q --extract tag:t: 7 ok, 3 failed of 10 rows
       go on     try another extractor on the answers, without a request: datagen extract --run output/demo --extract SPEC
       go on     ask again for what failed: datagen retry --run output/demo
@@ -99,6 +102,46 @@ fn a_finished_run_with_failed_rows_is_told_by_class_and_message() {
     );
     assert_eq!(told["messages"][0]["rows"], 2);
     assert_eq!(told["commands"][0]["counts"]["failed"], 3);
+}
+
+#[test]
+fn where_the_time_went_is_told() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Answer::error(429, "rate_limit_exceeded", "slow down").header("retry-after", "1"),
+        _ => Answer::good("x").after(Duration::from_millis(200)),
+    });
+    let folder = Folder::asking(&server);
+    let run = ["run", "--json", "--concurrency", "1"];
+    let summary = folder.datagen(run).exits(0).summary();
+    assert!(summary["waited_s"]["pause"].is_number(), "{summary}");
+    let said = status(&folder).stdout;
+    let figures = [
+        (r"\b\d+\.\d at once", "[N] at once"),
+        (r" +[\d.]+ s +\d+ %", " [S] [N] %"),
+        (r"(?m)^  (?!time|again| {8}).*\n", ""),
+    ];
+    let said = figures.iter().fold(said, |text, (pattern, stand_in)| {
+        let pattern = fancy_regex::Regex::new(pattern).unwrap();
+        pattern.replace_all(&text, *stand_in).into_owned()
+    });
+    assert_snapshot!(said, @"
+    output/demo: finished
+      time [S] [N] %  in all
+     [S] [N] %  requests were under way, [N] at once on average
+     [S] [N] %  rows waited for the end of pauses that the endpoint asked for, [N] at once on average
+      again     1 request was sent once more: 1 after rate_limited
+    ");
+    let told = status_json(&folder);
+    assert_eq!(told["times"], told["commands"][0]["times"]);
+    assert_eq!(told["times"]["asked_again"], json!({"rate_limited": 1}));
+
+    // Of a folder that an older version made nobody knows.
+    let mut manifest: Value = serde_json::from_str(&folder.read("output/demo/run.json")).unwrap();
+    let command = manifest["commands"][0].as_object_mut().unwrap();
+    assert!(command.remove("times").is_some());
+    folder.write("output/demo/run.json", manifest.to_string());
+    assert!(!status(&folder).stdout.contains("time "));
+    assert_eq!(status_json(&folder)["times"], Value::Null);
 }
 
 #[test]
@@ -208,6 +251,7 @@ fn damage_is_named_with_its_line_and_ends_nothing() {
       answers   12 in the journal, 6 of them not judged yet
       tokens    60 prompt + 156 completion
       latency   [LATENCIES]; of the answers, 0.0 % came at a later try
+      time      [TIMES]
       command   [TIME] ([S]) datagen run -q: 6 ok, 0 failed of 6 rows
       note      the last line of output/demo/result.jsonl is torn; the next command mends it
       damage    output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing a value, column 6); a run with `--repair` moves the line aside and makes its row again from the journal
@@ -346,4 +390,74 @@ fn a_secret_is_no_part_of_the_command_that_goes_on() {
     manifest["commands"][0]["ended"] = Value::Null;
     folder.write("output/demo/run.json", manifest.to_string());
     assert_snapshot!(status_json(&folder)["go_on"][0], @r#"{"what":"make the rest, and give the secret again that is left out here","command":"datagen run -q --limit 2"}"#);
+}
+
+#[test]
+fn rows_of_standard_input_are_gone_on_with_from_their_copy() {
+    let named = ["run", "-q", "--data", "-"];
+    let named_with_sign = ["run", "-q", "--data=-"];
+    let in_the_configuration = ["run", "-q"];
+    for (stamped, run) in [false, true].into_iter().flat_map(|stamped| {
+        [&named[..], &named_with_sign, &in_the_configuration].map(|run| (stamped, run))
+    }) {
+        let folder = Folder::offline()
+            .edit("config.yaml", "path: rows.jsonl", "path: '-'")
+            .edit(
+                "config.yaml",
+                "need_time_stamp: false",
+                &format!("need_time_stamp: {stamped}"),
+            );
+        std::fs::remove_file(folder.path("rows.jsonl")).unwrap();
+        folder
+            .shell(&format!("exec \"$DATAGEN\" {}", run.join(" ")))
+            .input(rows(5))
+            .exits(0);
+        let dir = match stamped {
+            true => format!("output/demo/{}", folder.names("output/demo").remove(0)),
+            false => "output/demo".to_owned(),
+        };
+        // The second time the command is the one that was pasted.
+        for nth in 0..2 {
+            // As a kill leaves it.
+            let manifest = folder.read(&format!("{dir}/run.json"));
+            let mut manifest: Value = serde_json::from_str(&manifest).unwrap();
+            manifest["commands"][nth]["ended"] = Value::Null;
+            folder.write(&format!("{dir}/run.json"), manifest.to_string());
+            let ended = folder.datagen(["status", "--json", "--run", &dir]).exits(0);
+            let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+            let command = told["go_on"][0]["command"].as_str().unwrap();
+            let resume = match stamped {
+                true => format!(" --resume {dir}"),
+                false => String::new(),
+            };
+            assert_eq!(
+                command,
+                format!("datagen run -q --data {dir}/.input.jsonl{resume}")
+            );
+            let script = command.replace("datagen", "\"$DATAGEN\"");
+            folder.shell(&script).exits(0);
+            let manifest = folder.read(&format!("{dir}/run.json"));
+            let manifest: Value = serde_json::from_str(&manifest).unwrap();
+            let counts = &manifest["commands"][nth + 1]["counts"];
+            assert_eq!(
+                (&counts["rows"], &counts["skipped"]),
+                (&json!(5), &json!(5))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_says_where_its_rows_of_standard_input_are() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Answer::good("x"),
+        _ => Answer::error(429, "insufficient_quota", "no money"),
+    });
+    let folder = Folder::asking(&server);
+    let ended = folder
+        .datagen(["run", "--data", "-", "--concurrency", "1"])
+        .input(rows(3))
+        .exits(4);
+    let go_on = ended.stderr.lines().find(|line| line.contains("to go on"));
+    assert_snapshot!(go_on.unwrap().trim(), @"to go on: the same command with `--data output/demo/.input.jsonl` for the rows of standard input");
 }

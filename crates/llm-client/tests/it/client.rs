@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, Client, Error, ErrorKind, Event, LimitOptions, Reply, Request, TransportError,
-    TransportKind, WaitReason,
+    Answer, Client, Error, ErrorKind, Event, LimitKind, LimitOptions, Reply, Request,
+    TransportError, TransportKind, WaitReason,
 };
 use futures::future::join_all;
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, timeout};
 
 use crate::scripted::{Outcome, Scripted, Watched, at_once, client, row, status, with_header};
 
@@ -308,6 +308,33 @@ async fn a_bad_answer_from_before_counts_against_its_budget() {
     assert_eq!(model.hits(), 1);
 }
 
+/// What a watcher was told, a word for each event.
+fn story(call: &Watched) -> String {
+    let events = call.events.lock().unwrap();
+    let words = events.iter().map(|event| match event {
+        Event::Sending { .. } => "send",
+        Event::Answered {
+            status: Some(200), ..
+        } => "good",
+        Event::Answered { .. } => "bad",
+        Event::Retrying { class, .. } => class,
+        Event::Paused { .. } => "paused",
+        Event::Waiting { on, at_most } => match on {
+            WaitReason::RateLimit {
+                kind: LimitKind::Requests,
+                ..
+            } => "limit",
+            WaitReason::BackOff { .. } => "back-off",
+            WaitReason::Pause { .. } if at_most.is_some() => "pause",
+            WaitReason::Slot => "slot",
+            _ => "?",
+        },
+        Event::Resumed => "go",
+        _ => "?",
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watcher_is_told_what_a_row_waits_for() {
     let model = Scripted::of([status(500, ""), with_header(429, "retry-after", "9")]);
@@ -316,37 +343,38 @@ async fn a_watcher_is_told_what_a_row_waits_for() {
     let client = client(&model, options);
     let call = Watched::default();
     client.ask_for(&row(1), &call).await.unwrap();
-    let events = call.events.lock().unwrap();
-    let story: Vec<&str> = events
-        .iter()
-        .map(|event| match event {
-            Event::Sending { .. } => "send",
-            Event::Answered {
-                status: Some(200), ..
-            } => "good",
-            Event::Answered { .. } => "bad",
-            Event::Retrying { class, .. } => class,
-            Event::Paused { .. } => "paused",
-            Event::Waiting {
-                on: WaitReason::RateLimit { .. },
-                ..
-            } => "limit",
-            Event::Waiting {
-                on: WaitReason::BackOff { .. },
-                ..
-            } => "back-off",
-            Event::Waiting {
-                on: WaitReason::Pause { .. },
-                at_most: Some(_),
-            } => "pause",
-            Event::Resumed => "go",
-            _ => "?",
-        })
-        .collect();
     assert_eq!(
-        story.join(" "),
+        story(&call),
         "send bad server_error back-off go limit go send bad rate_limited paused pause go send good",
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_waits_hears_when_it_waits_for_something_else() {
+    let model = Scripted::of([with_header(429, "retry-after", "9")]);
+    let client = client(&model, at_once(1));
+    let calls = [(); 4].map(|()| Watched::default());
+    let rows = [1, 2, 3, 4].map(row);
+    let asked = calls.iter().zip(&rows);
+    let mut asked = join_all(asked.map(|(call, row)| client.ask_for(row, call)));
+    let mut told = false;
+    // Each takes ten; its answer is safe a moment after it is told.
+    while !told {
+        told = story(&calls[1]).ends_with("good");
+        let a_moment = Duration::from_millis(3);
+        assert!(timeout(a_moment, &mut asked).await.is_err());
+    }
+    // The second was the probe; its answer has opened the gate to the third, and the others wait for that one.
+    assert_eq!(
+        calls.each_ref().map(story),
+        [
+            "send bad rate_limited paused pause slot",
+            "slot pause go send good",
+            "slot pause go send",
+            "slot pause slot",
+        ]
+    );
+    assert!(asked.await.iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use data_generation_llm_client::{
     Answer, Client, ClientOptions, Error, ErrorKind, Event, Reply, Request, TransportError,
-    TransportKind,
+    TransportKind, WaitReason,
 };
 use futures::StreamExt;
 use tokio::time::Instant;
@@ -126,6 +126,15 @@ async fn one_alone_probes_while_the_endpoint_is_away_and_everybody_hears_why() {
         Event::Paused { message, .. } => Some(message.as_str()),
         _ => None,
     });
+    let waits = |events: &[Event], is_meant: fn(&WaitReason) -> bool| {
+        let is_meant = |event: &&Event| matches!(event, Event::Waiting { on, .. } if is_meant(on));
+        events.iter().filter(is_meant).count()
+    };
+    assert!(waits(&events, |on| matches!(on, WaitReason::Away { .. })) > 0);
+    assert_eq!(
+        waits(&events, |on| matches!(on, WaitReason::Pause { .. })),
+        0
+    );
     insta::assert_snapshot!(told.unwrap(), @"the endpoint is away, it is waited for up to 15 min: tcp connect error: Connection refused");
 }
 

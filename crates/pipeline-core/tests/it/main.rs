@@ -17,4 +17,6 @@ mod making;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]
+mod times;
+#[cfg(test)]
 mod truncated;
