@@ -10,7 +10,7 @@ use super::bench::{
     Command, ROWS, answers_in, assert_whole, copy_folder, fails, half_done, lines, rows_in, run,
     run_dir, run_well,
 };
-use super::power::{Dice, LOSSES, Loss, Platter};
+use super::power::{Dice, Platter};
 use super::recorder::{Made, Recorder};
 use crate::{Durability, Manifest, RunOptions};
 
@@ -84,9 +84,8 @@ async fn lose_power(template: &Path, command: &Command, unsynced: &[&str], seed:
     let mut losses = 0;
     for at in 0..=log.len() {
         let now = log[at.min(log.len() - 1)].0;
-        let chosen = LOSSES[1 + dice.roll(LOSSES.len() - 1)];
         let skipped = command.durability == Durability::Each && at < log.len() && dice.roll(3) > 0;
-        for loss in [Loss::Everything, chosen] {
+        for loss in platter.losses(&mut dice) {
             if skipped {
                 continue;
             }

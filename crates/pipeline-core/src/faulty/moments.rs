@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::bench::copy_folder;
 use super::losses::Told;
-use super::power::{Dice, LOSSES, Loss, Platter};
+use super::power::{Dice, Platter};
 use super::recorder::Recorder;
 
 /// What is left, and what was said before.
@@ -23,8 +23,7 @@ pub(super) struct Left<'a> {
     pub(super) nth: usize,
 }
 
-/// Works in a copy of the template, and shows what each loss would leave: nothing of what was not synced, and one of
-/// the other losses. Returns how many there were.
+/// Works in a copy of the template, and shows what each loss would leave. Returns how many there were.
 pub(super) async fn at_every_moment(
     template: &Path,
     seed: u64,
@@ -43,8 +42,7 @@ pub(super) async fn at_every_moment(
     let mut losses = 0;
     for at in 0..=log.len() {
         let next = log.get(at).map(|(_, made)| made.to_string());
-        let chosen = LOSSES[1 + dice.roll(LOSSES.len() - 1)];
-        for loss in [Loss::Everything, chosen] {
+        for loss in platter.losses(&mut dice) {
             let left = tempfile::tempdir().unwrap();
             platter.lose(loss, &mut dice, left.path());
             let point = format!("before change {at} ({next:?}), {loss:?}");

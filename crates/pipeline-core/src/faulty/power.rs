@@ -20,9 +20,11 @@ pub(crate) enum Loss {
     Nuls,
     /// Any of these for each file, and any of the names.
     Anything,
+    /// Of the names only the newest change: what had to be there before it is not.
+    AllButTheNewestName,
 }
 
-pub(crate) const LOSSES: [Loss; 5] = [
+const LOSSES: [Loss; 5] = [
     Loss::Everything,
     Loss::Bytes,
     Loss::Tail,
@@ -73,6 +75,8 @@ pub(crate) struct Platter {
     live: Names,
     pending: BTreeMap<FolderId, Vec<NameChange>>,
     folders: FolderId,
+    /// The folder of the newest change of a name, until it is synced.
+    newest: Option<FolderId>,
 }
 
 /// A small generator: the same seed, the same losses.
@@ -118,7 +122,11 @@ impl Bytes {
             Loss::Anything => [Loss::Bytes, Loss::Tail, Loss::Nuls][dice.roll(3)],
             loss => loss,
         };
-        if matches!(loss, Loss::Everything | Loss::Bytes) || self.pending.is_empty() {
+        let is_synced_only = matches!(
+            loss,
+            Loss::Everything | Loss::Bytes | Loss::AllButTheNewestName
+        );
+        if is_synced_only || self.pending.is_empty() {
             return bytes;
         }
         let whole = dice.roll(self.pending.len() + 1);
@@ -198,6 +206,7 @@ impl Platter {
                 let Some(folder) = self.folder(path) else {
                     return;
                 };
+                self.newest.take_if(|newest| *newest == folder);
                 for change in self.pending.remove(&folder).unwrap_or_default() {
                     change.apply(folder, &mut self.durable);
                 }
@@ -233,6 +242,14 @@ impl Platter {
         let change = change(name);
         change.clone().apply(folder, &mut self.live);
         self.pending.entry(folder).or_default().push(change);
+        self.newest = Some(folder);
+    }
+
+    /// The losses to be tried at this moment: nothing is left of what was not synced, and one of the others.
+    pub(crate) fn losses(&self, dice: &mut Dice) -> Vec<Loss> {
+        let mut losses = vec![Loss::Everything, LOSSES[1 + dice.roll(LOSSES.len() - 1)]];
+        losses.extend(self.newest.map(|_| Loss::AllButTheNewestName));
+        losses
     }
 
     fn change(&mut self, id: FileId, change: ByteChange) {
@@ -243,8 +260,10 @@ impl Platter {
     pub(crate) fn lose(&self, loss: Loss, dice: &mut Dice, to: &Path) {
         let mut names = self.durable.clone();
         for (folder, changes) in &self.pending {
-            for change in changes {
+            for (at, change) in changes.iter().enumerate() {
+                let is_newest = self.newest == Some(*folder) && at + 1 == changes.len();
                 let survives = match loss {
+                    Loss::AllButTheNewestName => is_newest,
                     Loss::Everything => false,
                     Loss::Anything => dice.roll(2) == 0,
                     Loss::Bytes | Loss::Tail | Loss::Nuls => true,
