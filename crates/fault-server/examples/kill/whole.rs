@@ -41,7 +41,7 @@ type Lines = Vec<String>;
 struct Kills {
     name: &'static str,
     arguments: &'static [&'static str],
-    /// How long an undisturbed one takes.
+    /// How long the last one took that nobody shot.
     takes: Duration,
     shot: usize,
     /// Of those: how many left all as it was, and how many had come to all that there was to do.
@@ -100,7 +100,8 @@ impl<'a> Whole<'a> {
 
     fn extract(&self, kills: u32, luck: &mut fastrand::Rng) -> Outcome<String> {
         self.put(&self.result, &self.journal)?;
-        let mut tally = self.undisturbed("extract", &EXTRACT)?;
+        let mut tally = Kills::of("extract", &EXTRACT);
+        self.again(&mut tally)?;
         let new = lines(&self.dir.join("result.jsonl"))?;
         if new.len() != self.result.len() || new == self.result {
             return Err("extract makes nothing else".into());
@@ -113,18 +114,18 @@ impl<'a> Whole<'a> {
                 let manifest = std::fs::read(&manifest).unwrap_or_default();
                 manifest.windows(12).any(|word| word == b"put_in_place")
             };
-            match number % 4 {
-                0 => self.shoot(&mut tally, luck, 0.1, decided)?,
-                1 => self.shoot(&mut tally, luck, 0.9, || hidden.exists())?,
-                _ => self.shoot(&mut tally, luck, 1.0, || true)?,
-            }
+            let shot = match number % 4 {
+                0 => self.shoot(&mut tally, luck, 0.02, decided)?,
+                1 => self.shoot(&mut tally, luck, 0.8, || hidden.exists())?,
+                _ => self.shoot(&mut tally, luck, 0.95, || true)?,
+            };
             let now = lines(&self.dir.join("result.jsonl"))?;
             if now != self.result && now != new {
                 return Err("a kill of extract left neither the old lines nor the new ones".into());
             }
-            tally.nothing_done += usize::from(now == self.result && !hidden.exists());
-            tally.all_done += usize::from(now == new);
-            self.again(&tally)?;
+            tally.nothing_done += usize::from(shot && now == self.result && !hidden.exists());
+            tally.all_done += usize::from(shot && !hidden.exists() && now == new && !decided());
+            self.again(&mut tally)?;
             if lines(&self.dir.join("result.jsonl"))? != new {
                 return Err("extract, killed and begun again, makes other lines".into());
             }
@@ -139,29 +140,26 @@ impl<'a> Whole<'a> {
     }
 
     fn repair(&self, kills: u32, luck: &mut fastrand::Rng) -> Outcome<String> {
-        let mut tally = None;
+        let mut tally = Kills::of("run --repair", &REPAIR);
         for number in 0..=kills {
             let (mut result, mut journal) = (self.result.clone(), self.journal.clone());
             let (bad, good_journal) = damage(&mut result, &mut journal, luck)?;
             let good: HashSet<&String> = result.iter().filter(|line| is_json(line)).collect();
             self.put(&result, &journal)?;
             let before = self.contents()?;
-            match &mut tally {
-                None => tally = Some(self.undisturbed("run --repair", &REPAIR)?),
-                Some(tally) => {
-                    match number % 3 {
-                        0 => self.shoot(tally, luck, 0.3, || !self.aside_files().is_empty())?,
-                        _ => self.shoot(tally, luck, 1.0, || true)?,
-                    }
-                    tally.nothing_done += usize::from(self.contents()? == before);
-                    let now = lines(&self.dir.join("result.jsonl"))?;
-                    tally.all_done += usize::from(
-                        now.len() >= ROWS as usize && now.iter().all(|line| is_json(line)),
-                    );
-                    self.nothing_is_gone(&bad, &good)?;
-                    self.again(tally)?;
-                }
+            // The first one is left alone, so that it is known how long one takes.
+            if number > 0 {
+                let shot = match number % 3 {
+                    0 => self.shoot(&mut tally, luck, 0.3, || !self.aside_files().is_empty())?,
+                    _ => self.shoot(&mut tally, luck, 0.95, || true)?,
+                };
+                tally.nothing_done += usize::from(shot && self.contents()? == before);
+                let now = lines(&self.dir.join("result.jsonl"))?;
+                let all = now.len() == ROWS as usize && now.iter().all(|line| is_json(line));
+                tally.all_done += usize::from(shot && all);
+                self.nothing_is_gone(&bad, &good)?;
             }
+            self.again(&mut tally)?;
             self.nothing_is_gone(&bad, &good)?;
             let sorted = |mut lines: Lines| {
                 lines.sort();
@@ -174,7 +172,7 @@ impl<'a> Whole<'a> {
                 return Err("a repair left another journal than its good lines".into());
             }
         }
-        tally.ok_or("no repair was tried")?.told()
+        tally.told()
     }
 
     /// Each bad line is where it was or aside, and the good ones are where they were.
@@ -240,59 +238,57 @@ impl<'a> Whole<'a> {
         Life::of(self.program, self.place, self.observer, arguments)
     }
 
-    fn undisturbed(
-        &self,
-        name: &'static str,
-        arguments: &'static [&'static str],
-    ) -> Outcome<Kills> {
+    /// Lets one come to its end.
+    fn again(&self, kills: &mut Kills) -> Outcome<()> {
         let began = Instant::now();
-        let kills = Kills {
-            name,
-            arguments,
-            takes: Duration::ZERO,
-            shot: 0,
-            nothing_done: 0,
-            all_done: 0,
-        };
-        self.again(&kills)?;
-        Ok(Kills {
-            takes: began.elapsed(),
-            ..kills
-        })
-    }
-
-    /// Lets it come to its end.
-    fn again(&self, kills: &Kills) -> Outcome<()> {
         match self.start(kills.arguments)?.end()? {
-            (0, _) => Ok(()),
+            (0, _) => {
+                kills.takes = began.elapsed();
+                Ok(())
+            }
             (code, summary) => Err(format!("{}: exit {code}: {summary}", kills.name).into()),
         }
     }
 
-    /// Shoots one at any moment of such a part of its time after something is so. It may be over before.
+    /// Shoots one at any moment of such a part of its time after something is so; false: it was over before.
     fn shoot(
         &self,
         kills: &mut Kills,
         luck: &mut fastrand::Rng,
         part: f64,
         is_so: impl FnMut() -> bool,
-    ) -> Outcome<()> {
+    ) -> Outcome<bool> {
         let after = kills.takes.mul_f64(part * luck.f64());
         let shot = self.start(kills.arguments)?.shoot_when(is_so, after)?;
         kills.shot += usize::from(shot);
-        Ok(())
+        Ok(shot)
     }
 }
 
 impl Kills {
+    fn of(name: &'static str, arguments: &'static [&'static str]) -> Kills {
+        Kills {
+            name,
+            arguments,
+            takes: Duration::ZERO,
+            shot: 0,
+            nothing_done: 0,
+            all_done: 0,
+        }
+    }
+
     fn told(self) -> Outcome<String> {
         if self.shot == 0 {
             return Err(format!("no kill of {} came in time", self.name).into());
         }
         Ok(format!(
-            "ok: {} kills of {} ({} when nothing was changed, {} when all was done), {ROWS} rows; the same command \
-             came to the same lines each time",
-            self.shot, self.name, self.nothing_done, self.all_done
+            "ok: {} kills of {} on {ROWS} rows ({} before it had changed anything, {} in the middle, {} when its work \
+             was done); the same command came to the same lines each time",
+            self.shot,
+            self.name,
+            self.nothing_done,
+            self.shot - self.nothing_done - self.all_done,
+            self.all_done
         ))
     }
 }
