@@ -12,7 +12,7 @@ use crate::life::Life;
 use crate::observer::Observer;
 
 /// Rows of the folder that the commands work on.
-const ROWS: u64 = 4_000;
+const ROWS: u64 = 2_000;
 const EXTRACT: [&str; 6] = [
     "extract",
     "--run",
