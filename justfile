@@ -31,7 +31,7 @@ layers:
 first-run *arguments:
     .ci/first-run {{arguments}}
 
-# SIGKILL at random moments of one run of 10,000 rows (25 in CI)
+# SIGKILL at random moments of one run of 10,000 rows (25 in CI), then of extract and run --repair
 kill times="200":
     .ci/kill {{times}}
 

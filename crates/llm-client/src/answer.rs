@@ -13,7 +13,8 @@ pub struct Answer {
     pub status: u16,
     /// The response headers.
     pub headers: Headers,
-    /// The body, decompressed and otherwise byte for byte as it was sent (a secret that it repeats is blotted out).
+    /// The body, decompressed and otherwise byte for byte as it was sent (a secret that it repeats is blotted out, in
+    /// what reports an error a part of one too).
     pub body: Vec<u8>,
     /// From sending to the last byte, without any waiting of ours.
     pub latency: Duration,

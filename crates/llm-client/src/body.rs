@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -70,6 +71,60 @@ pub(crate) fn read(body: &[u8]) -> Reading {
         }
     }
     Ok(completion)
+}
+
+/// Where a 2xx body reports errors: all of it where it holds no answer, else the values that do, in their order.
+///
+/// A good answer is read once, by who judges it: here it is only looked at whether it may hold an error.
+pub(crate) fn errors(body: &[u8]) -> Vec<Range<usize>> {
+    let has = |name: &[u8]| memchr::memmem::find(body, name).is_some();
+    if !has(b"\"error\"") && has(b"\"content\"") {
+        return Vec::new();
+    }
+    let all = std::iter::once(0..body.len()).collect();
+    let (Ok(text), Ok(completion)) = (std::str::from_utf8(body), read(body)) else {
+        return all;
+    };
+    let failed = completion.failure.is_some();
+    if completion.text.trim().is_empty() && (failed || !completion.has_choice) {
+        return all;
+    }
+    if !failed {
+        return Vec::new();
+    }
+    let mut errors: Vec<Range<usize>> = match object(text.trim_start_matches('\u{feff}')) {
+        Ok(members) => error_values(&members),
+        // The events of a stream, each in its line.
+        Err(_) => text
+            .lines()
+            .filter_map(|line| object(line.strip_prefix("data:")?).ok())
+            .flat_map(|members| error_values(&members))
+            .collect(),
+    }
+    .into_iter()
+    .map(|value| {
+        let start = value.as_ptr().addr() - text.as_ptr().addr();
+        start..start + value.len()
+    })
+    .collect();
+    errors.sort_by_key(|error| error.start);
+    errors
+}
+
+/// The values that report an error, beside the choices and in them.
+fn error_values<'a>(members: &Members<'a>) -> Vec<&'a str> {
+    let named = |members: &Members<'a>, name: &str| -> Vec<&'a RawValue> {
+        let members = members.0.iter().filter(|(key, _)| key == name);
+        members.map(|(_, value)| *value).collect()
+    };
+    let choices = named(members, "choices");
+    let inside = choices
+        .into_iter()
+        .filter_map(choice)
+        .flat_map(|choice| named(&choice, "error"));
+    let mut values = named(members, "error");
+    values.extend(inside);
+    values.into_iter().map(RawValue::get).collect()
 }
 
 impl Completion {

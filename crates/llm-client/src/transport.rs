@@ -93,12 +93,10 @@ impl Transport {
 
     fn answer(&self, mut response: Response, body: Vec<u8>, latency: Duration) -> Answer {
         let status = response.status();
-        let mut body = self.scrubber.body(body);
-        if !status.is_success()
-            && let Ok(text) = std::str::from_utf8(&body)
-        {
-            body = self.scrubber.error_text(text).into_bytes();
-        }
+        let body = match status.is_success() {
+            true => self.scrubber.paid_body(body),
+            false => self.scrubber.error_body(body),
+        };
         let headers = self.scrubbed(std::mem::take(response.headers_mut()));
         Answer {
             status: status.as_u16(),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, Opening};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::scan::{damaged, text};
 
 /// How far back one look for the start of the last line reaches.
 const LOOK_BACK: u64 = 64 * 1024;
@@ -229,16 +230,8 @@ pub(crate) fn each_line(
             return Ok(());
         }
         number += 1;
-        let judged = std::str::from_utf8(&line)
-            .map_err(|error| format!("is no UTF-8 text from byte {} on", error.valid_up_to() + 1))
-            .and_then(|text| each(number, offset, text.trim_ascii_end()));
-        if let Err(what) = judged {
-            return Err(ErrorKind::Damaged {
-                path: path.to_owned(),
-                line: number,
-                what,
-            }
-            .into());
+        if let Err(what) = text(&line).and_then(|text| each(number, offset, text)) {
+            return Err(damaged(path, number, what));
         }
         offset += length as u64;
     }

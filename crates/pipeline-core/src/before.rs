@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use crate::append::each_line;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Finished;
-use crate::journal;
+use crate::journal::{self, at_column};
+use crate::numbers::Rising;
 use crate::row::{Content, RowId};
 use crate::skim::Skim;
 
@@ -70,12 +71,11 @@ impl Before {
         let mut unjudged = Vec::new();
         // A number that a failure names is taken, also where a crash has taken the answer itself: under it
         // another row's answer would count as judged.
+        let mut numbers = Rising::default();
         let mut next_seq = judged.iter().max().map_or(1, |seq| seq + 1);
         each_line(&dir.join("journal.jsonl"), |_, offset, line| {
-            let (seq, row) = match journal::skim(line) {
-                Some(head) => head,
-                None => answered_row(line).map(|head| (head.seq, head.row))?,
-            };
+            let (seq, row) = answered_row(line)?;
+            numbers.next(seq)?;
             next_seq = next_seq.max(seq + 1);
             let rests = judged.contains(&seq) || finished.contains(row);
             if all_answers || !rests {
@@ -108,7 +108,7 @@ pub(crate) fn finished_id(line: &str) -> Result<RowId, String> {
         return Ok(id);
     }
     let head: ResultHead =
-        serde_json::from_str(line).map_err(|error| no_line("a dataset", &error))?;
+        serde_json::from_str(line).map_err(|error| no_line("a dataset", &at_column(&error)))?;
     Ok(head.id)
 }
 
@@ -124,27 +124,34 @@ fn skim(line: &str) -> Option<RowId> {
 /// The row that a line of failures is about and the answers that were judged for it, or why it is no such line.
 pub(crate) fn failed_id(line: &str) -> Result<(RowId, Vec<u64>), String> {
     let head: FailureHead =
-        serde_json::from_str(line).map_err(|error| no_line("failures", &error))?;
+        serde_json::from_str(line).map_err(|error| no_line("failures", &at_column(&error)))?;
+    if head.answers.iter().any(|seq| *seq >= journal::NUMBERS) {
+        return Err(no_line("failures", "an answer's number is none"));
+    }
     Ok((head.id, head.answers))
 }
 
-/// What a line of the journal answers, or why it is no such line.
-pub(crate) fn answered_row(line: &str) -> Result<journal::Head<'_>, String> {
-    journal::head(line).map_err(|what| {
+/// A line of the journal as a whole, or why it is none.
+pub(crate) fn answer(line: &str) -> Result<journal::Line<'_>, String> {
+    journal::Line::read(line).map_err(|what| {
         format!(
             "{what}; a run with `--repair` moves the line aside and goes on without that answer"
         )
     })
 }
 
-/// serde counts from the line; the place in the file is said beside it.
-fn no_line(of: &str, error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let why = text.split(" at line ").next().unwrap_or(&text);
+/// Number and row of a line of the journal that can be read back, or why it cannot.
+pub(crate) fn answered_row(line: &str) -> Result<(u64, RowId), String> {
+    match journal::skim(line) {
+        Some(head) => Ok(head),
+        None => answer(line).map(|line| (line.seq, line.row)),
+    }
+}
+
+fn no_line(of: &str, why: &str) -> String {
     format!(
-        "is no line of {of} ({why}, column {}); a run with `--repair` moves the line aside and makes its row again \
-         from the journal",
-        error.column()
+        "is no line of {of} ({why}); a run with `--repair` moves the line aside and makes its row again from the \
+         journal"
     )
 }
 
@@ -217,7 +224,8 @@ mod tests {
 
     fn answer(seq: u64, row: RowId) -> String {
         format!(
-            "{{\"v\":1,\"seq\":{seq},\"row\":\"{row}\",\"key\":\"k\",\"step\":\"ask\",\"body\":{{}}}}\n"
+            "{{\"v\":1,\"seq\":{seq},\"row\":\"{row}\",\"key\":\"k\",\"step\":\"ask\",\"attempt\":1,\"status\":200,\
+             \"at\":\"2026-11-22T10:00:00.000Z\",\"latency_ms\":1,\"body\":{{}}}}\n"
         )
     }
 
@@ -300,16 +308,27 @@ mod tests {
                 "{error}"
             );
         }
-        let dir = folder(&[(
-            "journal.jsonl",
-            &answer(1, id(1)).replace("\"v\":1", "\"v\":2"),
-        )]);
-        assert!(
-            Before::load(dir.path())
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("has version 2")
-        );
+        let good = answer(1, id(1));
+        for (bad, what) in [
+            (good.replace("\"v\":1", "\"v\":2"), "has version 2"),
+            (good.replace("\"body\"", "\"bodi\""), "missing field `body`"),
+            (good.clone(), "has the number 1 behind the number 1"),
+        ] {
+            let dir = folder(&[(
+                "journal.jsonl",
+                &[good.as_str(), &bad, &answer(2, id(2))].concat(),
+            )]);
+            let error = Before::load(dir.path()).err().unwrap().to_string();
+            assert!(
+                error.contains("journal.jsonl:2: ")
+                    && error.contains(what)
+                    && error.contains("`--repair`"),
+                "{error}"
+            );
+        }
+        let numberless = format!("{{\"id\":\"{}\",\"answers\":[{}]}}\n", id(1), u64::MAX);
+        let dir = folder(&[("failures.jsonl", &numberless)]);
+        let error = Before::load(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("failures.jsonl:1: "), "{error}");
     }
 }

@@ -1,9 +1,12 @@
 //! Runs on a disk that refuses, and on one that loses power.
 
+mod beginnings;
 mod bench;
 mod losses;
+mod moments;
 mod power;
 mod recorder;
 mod refusals;
+mod replaced;
 
 pub(crate) use recorder::{Fault, How, Kind, Recorder};

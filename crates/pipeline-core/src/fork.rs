@@ -6,10 +6,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use crate::append::{each_line, rewrite_lines};
+use crate::before::answer;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::journal;
 use crate::lock::Lock;
+use crate::numbers::Rising;
 
 /// Copies the journal of one run into another folder: the lines with one of these keys, or all. It is
 /// there as a whole or not at all, and the source is only read.
@@ -21,14 +23,15 @@ pub(crate) fn copy(
 ) -> Result<(), Error> {
     // Nobody may write to it meanwhile.
     let _lock = Lock::take(disk, from)?;
-    let mut seq = 0;
+    let (mut seq, mut numbers) = (0, Rising::default());
     rewrite_lines(
         disk,
         &from.join("journal.jsonl"),
         &to.join("journal.jsonl"),
         |_, line, out| {
-            let head = journal::head(line)?;
-            if keys.is_none_or(|keys| keys.contains(&*head.key)) {
+            let answer = answer(line)?;
+            numbers.next(answer.seq)?;
+            if keys.is_none_or(|keys| keys.contains(&*answer.key)) {
                 seq += 1;
                 journal::push_renumbered(out, seq, line);
             }

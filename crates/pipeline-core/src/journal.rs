@@ -112,40 +112,112 @@ pub(crate) fn push_numbered(out: &mut Vec<u8>, seq: u64, tail: &[u8]) {
     out.extend_from_slice(&tail[1..]);
 }
 
-/// What a scan wants to know of a line.
+/// Numbers of answers stay below this, which no journal comes to: a higher one is damaged, and whoever counted on
+/// from it would come to an end.
+pub(crate) const NUMBERS: u64 = 1 << 53;
+
+/// A line as it is read back.
 #[derive(Deserialize)]
-pub(crate) struct Head<'a> {
+pub(crate) struct Line<'a> {
     v: u32,
     pub(crate) seq: u64,
     pub(crate) row: RowId,
     #[serde(borrow)]
     pub(crate) key: Cow<'a, str>,
+    #[serde(borrow)]
+    step: Cow<'a, str>,
+    pub(crate) attempt: u32,
+    status: u16,
+    #[serde(borrow)]
+    at: Cow<'a, str>,
+    pub(crate) latency_ms: u64,
+    #[serde(borrow)]
+    pub(crate) body: &'a RawValue,
 }
 
-/// Reads the head of a line, and that the line is whole JSON.
-pub(crate) fn head(line: &str) -> Result<Head<'_>, String> {
-    let head: Head<'_> =
-        serde_json::from_str(line).map_err(|error| format!("is no line of a journal: {error}"))?;
-    if head.v != VERSION {
-        return Err(format!(
-            "has version {}, this version of the program knows {VERSION}",
-            head.v
-        ));
+impl<'a> Line<'a> {
+    /// Reads a line, or says what is wrong with it. Whatever is read back later is read here, so that damage is met
+    /// before the first request and not when a row needs its answer.
+    pub(crate) fn read(line: &'a str) -> Result<Line<'a>, String> {
+        let read: Line<'a> = serde_json::from_str(line).map_err(|error| {
+            let version = serde_json::from_str::<Version>(line).map(|line| line.v);
+            match version {
+                Ok(version) if version != VERSION => other_version(version),
+                _ => format!("is no line of a journal ({})", at_column(&error)),
+            }
+        })?;
+        if read.v != VERSION {
+            return Err(other_version(read.v));
+        }
+        if read.seq >= NUMBERS {
+            return Err(format!("has the number {}, which no answer has", read.seq));
+        }
+        read.time()?;
+        body_bytes(read.body)?;
+        Ok(read)
     }
-    Ok(head)
+
+    fn time(&self) -> Result<SystemTime, String> {
+        let at: Result<jiff::Timestamp, _> = self.at.parse();
+        at.map(SystemTime::from)
+            .map_err(|_| format!("has the time {:?}, which is none", self.at))
+    }
+
+    fn into_entry(self) -> Result<Entry, String> {
+        let (at, body) = (self.time()?, body_bytes(self.body)?.into_owned());
+        Ok(Entry {
+            key: self.key.into_owned(),
+            step: self.step.into_owned(),
+            answer: JournaledAnswer {
+                seq: self.seq,
+                attempt: self.attempt,
+                status: self.status,
+                at,
+                latency: Duration::from_millis(self.latency_ms),
+                body,
+            },
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+fn other_version(version: u32) -> String {
+    format!("has version {version}, this version of the program knows {VERSION}")
+}
+
+/// serde counts from the line; the place in the file is said beside it.
+pub(crate) fn at_column(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let why = text.split(" at line ").next().unwrap_or(&text);
+    format!("{why}, column {}", error.column())
 }
 
 /// Number and row of a line that is whole and as we write it.
 pub(crate) fn skim(line: &str) -> Option<(u64, RowId)> {
     let mut skim = Skim::new(line)?;
     skim.literal("{\"v\":1,\"seq\":")?;
-    let seq = skim.whole_number()?;
+    let seq = skim.whole_number().filter(|seq| *seq < NUMBERS)?;
     skim.literal(",\"row\":\"")?;
     let row = RowId::from_hex(skim.ascii(32)?)?;
     skim.literal("\",\"key\":")?;
-    skim.string()?;
-    let whole = skim.ends_without(&["v", "seq", "row", "key"]);
-    whole.then_some((seq, row))
+    skim.text()?;
+    skim.literal(",\"step\":")?;
+    skim.text()?;
+    skim.literal(",\"attempt\":")?;
+    u32::try_from(skim.whole_number()?).ok()?;
+    skim.literal(",\"status\":")?;
+    u16::try_from(skim.whole_number()?).ok()?;
+    skim.literal(",\"at\":\"")?;
+    skim.time()?;
+    skim.literal("\",\"latency_ms\":")?;
+    skim.whole_number()?;
+    skim.literal(",\"body\":")?;
+    skim.text_or_value()?;
+    skim.ends().then_some((seq, row))
 }
 
 /// The same line under another number.
@@ -163,21 +235,6 @@ fn tail_of(line: &str) -> &str {
 /// Whether two lines are the same but for their numbers.
 pub(crate) fn same_but_number(one: &str, other: &str) -> bool {
     tail_of(one) == tail_of(other)
-}
-
-#[derive(Deserialize)]
-struct Whole<'a> {
-    seq: u64,
-    #[serde(borrow)]
-    key: Cow<'a, str>,
-    #[serde(borrow)]
-    step: Cow<'a, str>,
-    attempt: u32,
-    status: u16,
-    at: &'a str,
-    latency_ms: u64,
-    #[serde(borrow)]
-    body: &'a RawValue,
 }
 
 /// An answer with the call that it answers.
@@ -202,35 +259,23 @@ pub(crate) fn line_at(file: &File, offset: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The bytes of a body as the provider sent them: JSON, or the text that stands in a string.
-pub(crate) fn body_bytes(body: &RawValue) -> Vec<u8> {
+pub(crate) fn body_bytes(body: &RawValue) -> Result<Cow<'_, [u8]>, String> {
     let body = body.get();
+    if !body.starts_with('"') {
+        return Ok(Cow::Borrowed(body.as_bytes()));
+    }
     match serde_json::from_str::<String>(body) {
-        Ok(text) => text.into_bytes(),
-        Err(_) => body.as_bytes().to_owned(),
+        Ok(text) => Ok(Cow::Owned(text.into_bytes())),
+        Err(_) => Err("has a body that is neither JSON nor text".to_owned()),
     }
 }
 
 /// Reads the answer whose line starts at `offset`.
 pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Entry> {
+    let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let line = line_at(file, offset)?;
-    let whole: Whole<'_> = serde_json::from_slice(&line)?;
-    let body = body_bytes(whole.body);
-    Ok(Entry {
-        key: whole.key.into_owned(),
-        step: whole.step.into_owned(),
-        answer: JournaledAnswer {
-            seq: whole.seq,
-            attempt: whole.attempt,
-            status: whole.status,
-            at: whole
-                .at
-                .parse::<jiff::Timestamp>()
-                .unwrap_or_default()
-                .into(),
-            latency: Duration::from_millis(whole.latency_ms),
-            body,
-        },
-    })
+    let line = std::str::from_utf8(&line).map_err(|error| damaged(error.to_string()))?;
+    Line::read(line).and_then(Line::into_entry).map_err(damaged)
 }
 
 #[cfg(test)]
@@ -300,7 +345,7 @@ mod tests {
         push_renumbered(&mut new, 12, old.trim_end());
         let new = String::from_utf8(new).unwrap();
         assert_eq!(new, old.replace("\"seq\":7", "\"seq\":12"));
-        assert_eq!(head(new.trim_end()).unwrap().seq, 12);
+        assert_eq!(Line::read(new.trim_end()).unwrap().seq, 12);
     }
 
     #[test]
@@ -314,5 +359,80 @@ mod tests {
             call_key(row, "as", "kopenai", b"{}"),
             call_key(row, "ask", "openai", b"{}")
         );
+    }
+
+    #[test]
+    fn a_line_that_a_scan_lets_through_can_be_read_back_whatever_was_changed_in_it() {
+        let bodies: [&[u8]; 4] = [
+            b"{\"choices\": [1.50, \"\\ud83d \\u4eba\"]}",
+            "<html>\n\u{2028}人</html>".as_bytes(),
+            b"[]",
+            b"",
+        ];
+        let (mut skimmed, mut read, mut refused) = (0, 0, 0);
+        for body in bodies {
+            let whole = line(body);
+            let whole = whole.trim_ascii_end();
+            for at in 0..whole.len() {
+                let mut tried: Vec<Vec<u8>> = b"\"\\{}[],: 0179-+.eEtfnu\0\n\x1fxdZT"
+                    .iter()
+                    .flat_map(|byte| {
+                        let (mut replaced, mut inserted) = (whole.to_vec(), whole.to_vec());
+                        replaced[at] = *byte;
+                        inserted.insert(at, *byte);
+                        [replaced, inserted]
+                    })
+                    .collect();
+                tried.push([&whole[..at], &whole[at + 1..]].concat());
+                tried.push([&whole[..at], b"\\ud800", &whole[at..]].concat());
+                for bytes in tried {
+                    let Ok(text) = std::str::from_utf8(&bytes) else {
+                        continue;
+                    };
+                    let by_walk = skim(text);
+                    let by_serde = Line::read(text).map(|line| (line.seq, line.row));
+                    skimmed += usize::from(by_walk.is_some());
+                    match by_serde {
+                        Err(_) => {
+                            refused += 1;
+                            assert_eq!(by_walk, None, "{text}");
+                        }
+                        Ok(head) => {
+                            assert!(by_walk.is_none_or(|walked| walked == head), "{text}");
+                            // A line break makes two lines of it, and each is looked at alone.
+                            if bytes.contains(&b'\n') {
+                                continue;
+                            }
+                            read += 1;
+                            let mut file = tempfile::tempfile().unwrap();
+                            io::Write::write_all(&mut file, &bytes).unwrap();
+                            read_at(&file, 0).unwrap_or_else(|error| panic!("{error}: {text}"));
+                        }
+                    }
+                }
+            }
+        }
+        // Or this would prove nothing.
+        assert!(
+            skimmed > 1_000 && read > skimmed && refused > 10_000,
+            "{skimmed} {read} {refused}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said() {
+        let whole = String::from_utf8(line(b"<html>")).unwrap();
+        let told = |from: &str, to: &str| {
+            let harmed = whole.trim_end().replace(from, to);
+            assert_ne!(harmed, whole.trim_end());
+            assert_eq!(skim(&harmed), None);
+            Line::read(&harmed).err().unwrap()
+        };
+        insta::assert_snapshot!(told("\"v\":1", "\"v\":2"), @"has version 2, this version of the program knows 1");
+        insta::assert_snapshot!(told("\"seq\":7", "\"seq\":18446744073709551615"), @"has the number 18446744073709551615, which no answer has");
+        insta::assert_snapshot!(told("\"status\":200", "\"status\":\"200\""), @r#"is no line of a journal (invalid type: string "200", expected u16, column 118)"#);
+        insta::assert_snapshot!(told("\"step\"", "\"stop\""), @"is no line of a journal (missing field `step`, column 182)");
+        insta::assert_snapshot!(told("1970-01-01", "1970-01-99"), @r#"has the time "1970-01-99T00:00:01.500Z", which is none"#);
+        insta::assert_snapshot!(told("<html>", "\\ud83dhtml>"), @"has a body that is neither JSON nor text");
     }
 }

@@ -57,6 +57,7 @@ mod lines;
 mod lock;
 mod look;
 mod manifest;
+mod numbers;
 mod pass;
 mod past;
 mod place;

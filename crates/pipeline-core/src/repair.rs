@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::folder::{numbered, stamp};
 use crate::line::push_line;
+use crate::numbers::{Rising, in_the_way};
 use crate::row::RowId;
 use crate::scan::Scan;
 
@@ -42,7 +43,7 @@ struct Damaged {
 /// be whole.
 pub(crate) fn repair(disk: &Disk, dir: &Path) -> Result<Vec<String>, Error> {
     let damaged = [
-        damage_of(dir, "journal.jsonl", |line| answered_row(line).map(drop))?,
+        damage_of_journal(dir)?,
         damage_of(dir, "failures.jsonl", |line| failed_id(line).map(drop))?,
         damage_of_result(dir)?,
     ];
@@ -102,6 +103,33 @@ fn damage_of(
         }
     }
     Ok(Damaged { name, bad })
+}
+
+/// A number that does not rise is damage too: the fewest lines go without which the others rise.
+fn damage_of_journal(dir: &Path) -> Result<Damaged, Error> {
+    let (name, mut numbers, mut falls) = ("journal.jsonl", Rising::default(), false);
+    let damaged = damage_of(dir, name, |line| {
+        let (seq, _) = answered_row(line)?;
+        falls |= numbers.next(seq).is_err();
+        Ok(())
+    })?;
+    if !falls {
+        return Ok(damaged);
+    }
+    let mut numbers = Vec::new();
+    damage_of(dir, name, |line| {
+        numbers.push(answered_row(line)?.0);
+        Ok(())
+    })?;
+    let mut in_the_way = in_the_way(&numbers).into_iter().peekable();
+    let mut at = 0..;
+    damage_of(dir, name, |line| {
+        let (seq, _) = answered_row(line)?;
+        match in_the_way.next_if_eq(&at.next().unwrap_or_default()) {
+            Some(_) => Err(format!("has the number {seq} out of its turn")),
+            None => Ok(()),
+        }
+    })
 }
 
 /// A row that stands twice is damage too: the first of its lines counts.
@@ -220,7 +248,8 @@ mod tests {
         let result = |n: u8| format!("{{\"id\":\"{}\",\"x\":1.50}}\n", id(n)).into_bytes();
         let answer = |seq: u64| {
             format!(
-                "{{\"v\":1,\"seq\":{seq},\"row\":\"{}\",\"key\":\"k\"}}\n",
+                "{{\"v\":1,\"seq\":{seq},\"row\":\"{}\",\"key\":\"k\",\"step\":\"ask\",\"attempt\":1,\"status\":200,\
+                 \"at\":\"2026-11-22T10:00:00.000Z\",\"latency_ms\":1,\"body\":{{}}}}\n",
                 id(1)
             )
             .into_bytes()
@@ -241,7 +270,17 @@ mod tests {
             ],
         );
         write("failures.jsonl", &[bad(b"\0\0\n")]);
-        write("journal.jsonl", &[answer(1), bad(b"[]\n"), answer(2)]);
+        write(
+            "journal.jsonl",
+            &[
+                answer(1),
+                bad(b"[]\n"),
+                answer(900),
+                answer(2),
+                answer(2),
+                answer(3),
+            ],
+        );
         let told = repair(&Disk::default(), dir.path()).unwrap();
         assert_eq!(told.len(), 3, "{told:?}");
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
@@ -250,7 +289,10 @@ mod tests {
             [result(1), result(2), result(3)].concat()
         );
         assert_eq!(read("failures.jsonl"), b"");
-        assert_eq!(read("journal.jsonl"), [answer(1), answer(2)].concat());
+        assert_eq!(
+            read("journal.jsonl"),
+            [answer(1), answer(2), answer(3)].concat()
+        );
         assert_eq!(Before::load(dir.path()).unwrap().finished.len(), 3);
 
         let names = names(dir.path());
@@ -275,6 +317,8 @@ mod tests {
             .collect();
         let expected = [
             ("journal.jsonl", 2),
+            ("journal.jsonl", 3),
+            ("journal.jsonl", 5),
             ("failures.jsonl", 1),
             ("result.jsonl", 2),
             ("result.jsonl", 4),
@@ -282,8 +326,8 @@ mod tests {
         ];
         assert_eq!(places, expected);
         assert_eq!(kept[0]["text"], "[]");
-        assert_eq!(kept[1]["text"], "\0\0");
-        assert_eq!(kept[4]["bytes"], "fffe");
+        assert_eq!(kept[3]["text"], "\0\0");
+        assert_eq!(kept[6]["bytes"], "fffe");
     }
 
     #[test]

@@ -61,15 +61,20 @@ impl Scan {
 impl<'a> ScannedLine<'a> {
     /// The line as text, or why it is none.
     pub(crate) fn text(&self) -> Result<&'a str, String> {
-        std::str::from_utf8(self.bytes)
-            .map(str::trim_ascii_end)
-            .map_err(|error| {
-                format!(
-                    "is no UTF-8 text from byte {} on; a run with `--repair` moves the line aside",
-                    error.valid_up_to() + 1
-                )
-            })
+        text(self.bytes)
     }
+}
+
+/// A line as text, or why it is none.
+pub(crate) fn text(line: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(line)
+        .map(str::trim_ascii_end)
+        .map_err(|error| {
+            format!(
+                "is no UTF-8 text from byte {} on; a run with `--repair` moves the line aside",
+                error.valid_up_to() + 1
+            )
+        })
 }
 
 /// A line of a file of the run folder that is no such line.

@@ -75,6 +75,43 @@ impl<'a> Skim<'a> {
         }
     }
 
+    /// Steps over a string that stands for a text: half a surrogate pair does not, and whatever might be one is left
+    /// to serde.
+    pub(crate) fn text(&mut self) -> Option<()> {
+        let written = self.string()?;
+        let may_be_half = |piece: &[u8]| piece[..2] == *b"\\u" && matches!(piece[2], b'd' | b'D');
+        let has_escapes = memchr::memchr(b'\\', written).is_some();
+        (!has_escapes || !written.windows(3).any(may_be_half)).then_some(())
+    }
+
+    /// Steps over a text, or over any other value.
+    pub(crate) fn text_or_value(&mut self) -> Option<()> {
+        match self.bytes.get(self.at)? {
+            b'"' => self.text(),
+            _ => self.value(0),
+        }
+    }
+
+    /// Steps over a time as we write it, in UTC with milliseconds; a day that not every month has is left to jiff.
+    pub(crate) fn time(&mut self) -> Option<()> {
+        let text = self.ascii(24)?.as_bytes();
+        let shaped = text.iter().zip(b"0000-00-00T00:00:00.000Z");
+        let is_shaped = |(byte, shape): (&u8, &u8)| match shape {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte == shape,
+        };
+        shaped.into_iter().all(is_shaped).then_some(())?;
+        let two = |at: usize| (text[at] - b'0') * 10 + text[at + 1] - b'0';
+        let in_a_year = (1..=12).contains(&two(5)) && (1..=28).contains(&two(8));
+        let in_a_day = two(11) < 24 && two(14) < 60 && two(17) < 60;
+        (in_a_year && in_a_day).then_some(())
+    }
+
+    /// Whether the object ends here, and the line with it.
+    pub(crate) fn ends(mut self) -> bool {
+        self.next() == Some(b'}') && self.at == self.bytes.len()
+    }
+
     /// Whether further members follow behind the value of one, none of them with one of these names, and then the
     /// end of the object and of the line.
     pub(crate) fn ends_without(mut self, names: &[&str]) -> bool {

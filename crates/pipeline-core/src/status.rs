@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::before::{answered_row, failed_id, finished_id};
+use crate::before::{answer, failed_id, finished_id};
 use crate::error::{Error, ErrorKind};
 use crate::identity::Finished;
 use crate::journal::body_bytes;
 use crate::lock;
 use crate::manifest::Manifest;
+use crate::numbers::Rising;
 use crate::row::RowId;
 use crate::scan::{Scan, damaged};
 use crate::swap;
@@ -311,39 +311,23 @@ impl Look {
         failures: &Failures,
         mut tokens: impl FnMut(&[u8]) -> Option<(u64, u64)>,
     ) -> Result<Answers, Error> {
-        #[derive(Deserialize)]
-        struct Line<'a> {
-            attempt: u32,
-            latency_ms: u64,
-            #[serde(borrow)]
-            body: &'a RawValue,
-        }
         let judged: HashSet<u64> = failures
             .last
             .values()
             .flat_map(|(_, _, answers)| answers)
             .copied()
             .collect();
-        let mut seen = Answers::default();
+        let (mut seen, mut numbers) = (Answers::default(), Rising::default());
         self.lines(path, |line| {
-            let head = answered_row(line)?;
-            let Line {
-                attempt,
-                latency_ms,
-                body,
-            } = serde_json::from_str(line)
-                .map_err(|error| format!("is no line of a journal: {error}"))?;
+            let answer = answer(line)?;
+            numbers.next(answer.seq)?;
             seen.count += 1;
-            seen.re_asks += u64::from(attempt > 1);
-            seen.unjudged += u64::from(!judged.contains(&head.seq) && !finished.contains(head.row));
+            seen.re_asks += u64::from(answer.attempt > 1);
+            seen.unjudged +=
+                u64::from(!judged.contains(&answer.seq) && !finished.contains(answer.row));
             seen.latencies
-                .push(u32::try_from(latency_ms).unwrap_or(u32::MAX));
-            // A string holds what was no JSON; anything else is passed on as it stands.
-            let told = if body.get().starts_with('"') {
-                tokens(&body_bytes(body))
-            } else {
-                tokens(body.get().as_bytes())
-            };
+                .push(u32::try_from(answer.latency_ms).unwrap_or(u32::MAX));
+            let told = tokens(&body_bytes(answer.body)?);
             match told {
                 Some((prompt, completion)) => {
                     seen.prompt_tokens = seen.prompt_tokens.saturating_add(prompt);

@@ -162,3 +162,71 @@ fn a_damaged_failure_is_judged_again() {
     // Seven are asked anew, and of the eighth the two answers are there.
     assert_eq!(summary["requests"], 7);
 }
+
+/// Changes one line of the journal, which keeps its head.
+fn harm(folder: &Folder, line: usize, from: &str, to: &str) {
+    let text = folder.read(JOURNAL);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let harmed = lines[line - 1].replacen(from, to, 1);
+    assert_ne!(harmed, lines[line - 1]);
+    lines[line - 1] = harmed;
+    folder.write(JOURNAL, lines.join("\n") + "\n");
+}
+
+#[test]
+fn an_answer_whose_head_is_good_and_whose_rest_is_not_is_damage_and_never_stops_a_run_in_its_middle()
+ {
+    let whole_time = "\"at\":\"2";
+    for (from, to) in [
+        ("<t>", "<\u{0}>"),
+        ("\"message\":", "\"message\";"),
+        ("\"status\":200", "\"status\":\"20\""),
+        ("\"step\":", "\"stop\":"),
+        (whole_time, "\"at\":\"x"),
+        ("\"body\":{", "\"body\":[{"),
+        ("\"body\":", "\"bod\\u0079s\":"),
+    ] {
+        let server = tagging();
+        let folder = made(&server);
+        folder.write(RESULT, "");
+        harm(&folder, 4, from, to);
+        let journal = folder.read(JOURNAL);
+        let refused = folder.datagen(["run", "--extract", "tag:t"]).exits(2);
+        assert!(
+            refused.stderr.contains("journal.jsonl:4: ") && refused.stderr.contains("`--repair`"),
+            "{from}: {}",
+            refused.stderr
+        );
+        assert_eq!(folder.read(JOURNAL), journal, "{from}: refused and left");
+        let summary = folder.datagen(REPAIR).exits(0).summary();
+        assert_eq!(
+            (&summary["ok"], &summary["requests"]),
+            (&json!(8), &json!(1)),
+            "{from}"
+        );
+        assert_eq!(server.hits(), 9, "{from}");
+        assert_eq!(aside(&folder), [("journal.jsonl".to_owned(), 4)], "{from}");
+    }
+}
+
+#[test]
+fn an_answer_that_stands_twice_is_damage() {
+    let server = tagging();
+    let folder = made(&server);
+    folder.write(RESULT, "");
+    let journal = folder.read(JOURNAL);
+    let third = journal.lines().nth(2).unwrap();
+    folder.write(JOURNAL, format!("{journal}{third}\n"));
+    assert_snapshot!(folder.datagen(["run", "--extract", "tag:t"]).exits(2).shown(), @"
+    exit 2
+    --- stderr
+    error: output/demo/journal.jsonl:9: has the number 3 behind the number 8, so an answer stands here twice or a number is damaged; a run with `--repair` moves such lines aside and goes on without them
+    ");
+    let summary = folder.datagen(REPAIR).exits(0).summary();
+    assert_eq!(
+        (&summary["ok"], &summary["requests"]),
+        (&json!(8), &json!(0))
+    );
+    assert_eq!(folder.read(JOURNAL), journal);
+    assert_eq!(aside(&folder), [("journal.jsonl".to_owned(), 9)]);
+}

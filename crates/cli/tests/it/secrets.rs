@@ -56,7 +56,9 @@ fn gossiping(end: fn() -> Answer) -> Server {
                 Answer::error(400, "bad", &format!("Bearer {KEY} or {all}; {parts}"))
             }
             // Paid for, and an error all the same.
-            "Write about topic 2." => Answer::error(200, &spellings()[6], &format!("no: {all}")),
+            "Write about topic 2." => {
+                Answer::error(200, &spellings()[6], &format!("no: {all} {parts}"))
+            }
             "Write about topic 3." => Answer::page(502, &format!("<html>{all} {parts}</html>")),
             "Write about topic 4." => Answer::page(418, &format!("{parts}\n{all}")),
             _ => end(),
@@ -346,6 +348,82 @@ fn a_planted_key_is_found_in_every_file_that_holds_it() {
             "{found:?}"
         );
     }
+}
+
+/// An error that was paid for: what it says of the key is in no file and no message, while an answer beside such an
+/// error stays as it came.
+#[test]
+fn what_an_error_of_status_200_says_of_the_key_is_kept_nowhere() {
+    let masked = format!("{}...{}", &KEY[..3], &KEY[KEY.len() - 4..]);
+    let escaped: String = KEY.bytes().map(|b| format!("\\u{b:04x}")).collect();
+    let said = [
+        KEY.to_owned(),
+        masked.clone(),
+        pieces().join(", "),
+        format!("{} and then {}", &KEY[..16], &KEY[16..]),
+        escaped,
+    ];
+    let (rows_of_them, wanted) = (said.len() + 3, format!("part: {}", &KEY[..12]));
+    let good = wanted.clone();
+    let server = Server::start(move |asked| {
+        let topic: String = asked.user().chars().filter(char::is_ascii_digit).collect();
+        match said.get(topic.parse::<usize>().unwrap()) {
+            Some(said) => {
+                let error = r#"{"error": {"message": "Odd key SAID", "code": 400}}"#;
+                Answer::page(200, &error.replace("SAID", said))
+            }
+            // The last of them ends the run.
+            None if topic.ends_with('7') => {
+                let masked = format!("Incorrect API key provided: {masked}. See docs.");
+                Answer::error(200, "odd", &masked)
+            }
+            None => {
+                let mut body = completion(&good);
+                body["error"] = json!({"message": format!("but {}: {masked}", said.join(" "))});
+                Answer::json(200, &body)
+            }
+        }
+    });
+    let folder = Folder::asking(&server)
+        .with_a_planted_key()
+        .file("rows.jsonl", rows(rows_of_them))
+        .edit(
+            "config.yaml",
+            "logging: {dir: null}",
+            "logging: {level: trace}",
+        );
+    let ended = folder
+        .datagen(["run", "--json", "--concurrency", "1"])
+        .args(["--set", "run.stop_on_failures=null"])
+        .env("DATAGEN_MODEL__API_KEY", KEY)
+        .exits(4);
+    assert_eq!(ended.summary()["ok"], 2, "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("Incorrect API key provided: [redacted] See docs;"),
+        "{}",
+        ended.stderr
+    );
+    let result = folder.read("output/demo/result.jsonl");
+    assert_eq!(result.matches(&wanted).count(), 2, "{result}");
+    for path in folder.all_files() {
+        // The answers themselves are left out; whatever else there is must be clean.
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).replace(&wanted, "");
+        let found = detector::found(text.as_bytes());
+        assert_eq!(found, None, "{}", path.display());
+        assert!(!text.contains("nPj3"), "{}: {text}", path.display());
+        assert!(!text.contains("\\u0073\\u006b"), "{}", path.display());
+    }
+    let shown = ended.stderr.clone() + &ended.stdout;
+    assert_eq!(detector::found(shown.as_bytes()), None);
+    assert!(!shown.contains("nPj3"), "{shown}");
+    let failures = folder.read("output/demo/failures.jsonl");
+    assert_eq!(
+        failures.matches("Odd key [redacted]").count(),
+        5,
+        "{failures}"
+    );
 }
 
 /// What the model writes is the user's; only the whole key is taken out of it, before it is kept.

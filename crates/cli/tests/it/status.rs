@@ -248,15 +248,16 @@ fn damage_is_named_with_its_line_and_ends_nothing() {
     --- stdout
     output/demo: finished
       rows      3 ok + 0 failed, 3 pending; the last input has 6
-      answers   12 in the journal, 6 of them not judged yet
-      tokens    60 prompt + 156 completion
+      answers   11 in the journal, 6 of them not judged yet
+      tokens    55 prompt + 143 completion
       latency   [LATENCIES]; of the answers, 0.0 % came at a later try
       time      [TIMES]
       command   [TIME] ([S]) datagen run -q: 6 ok, 0 failed of 6 rows
       note      the last line of output/demo/result.jsonl is torn; the next command mends it
       damage    output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing a value, column 6); a run with `--repair` moves the line aside and makes its row again from the journal
       damage    output/demo/result.jsonl: 1 line stands here for a row that another line has; a run with `--repair` moves it aside
-      damage    output/demo/journal.jsonl:7: is no line of a journal: expected value at line 1 column 1; a run with `--repair` moves the line aside and goes on without that answer
+      damage    output/demo/journal.jsonl:7: is no line of a journal (expected value, column 1); a run with `--repair` moves the line aside and goes on without that answer
+      damage    output/demo/journal.jsonl:8: has the number 1 behind the number 6, so an answer stands here twice or a number is damaged; a run with `--repair` moves such lines aside and goes on without them
       go on     mend it and make the rest: datagen run -q --repair
     ");
 }

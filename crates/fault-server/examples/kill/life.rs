@@ -34,9 +34,20 @@ impl Drop for Life<'_> {
 
 impl<'a> Life<'a> {
     pub(crate) fn start(program: &Path, place: &Path, observer: &'a Observer) -> Outcome<Life<'a>> {
+        let run = ["run", "--config", "config.yaml", "--json"];
+        Life::of(program, place, observer, &run)
+    }
+
+    /// Of any command.
+    pub(crate) fn of(
+        program: &Path,
+        place: &Path,
+        observer: &'a Observer,
+        arguments: &[&str],
+    ) -> Outcome<Life<'a>> {
         // The user's own settings are not on trial.
         let child = Command::new(program)
-            .args(["run", "--config", "config.yaml", "--json"])
+            .args(arguments)
             .current_dir(place)
             .env_clear()
             .stdin(Stdio::null())
@@ -92,6 +103,23 @@ impl<'a> Life<'a> {
             Some(_) => return Err(self.ended_by_itself(aim)),
         }
         Ok(())
+    }
+
+    /// Ends it so long after something is so; false: it came to a good end before.
+    pub(crate) fn shoot_when(
+        mut self,
+        mut is_so: impl FnMut() -> bool,
+        after: Duration,
+    ) -> Outcome<bool> {
+        if self.until("its time has come", |_| Ok(is_so()))? {
+            std::thread::sleep(after);
+            self.child.kill()?;
+        }
+        match self.child.wait()?.code() {
+            None => Ok(true),
+            Some(0) => Ok(false),
+            Some(_) => Err(self.told("it ended by itself")),
+        }
     }
 
     /// Its exit code and summary.

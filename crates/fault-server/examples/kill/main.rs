@@ -5,6 +5,8 @@
 //! machine itself goes down. In the end every row must be there once, with its own answer, and what was asked
 //! again must be no more than what was in flight.
 //!
+//! Then commands that replace files as a whole (`extract`, `run --repair`) are killed on what has become of it.
+//!
 //! `KILL_SEED=n` repeats the choices of an earlier run, `DATAGEN=path` says which program.
 
 use std::error::Error;
@@ -17,11 +19,13 @@ mod life;
 mod observer;
 mod run_files;
 mod verdict;
+mod whole;
 
 use aim::Aim;
 use life::Life;
 use observer::Observer;
 use run_files::RunFiles;
+use whole::Whole;
 
 /// Rows of the run.
 pub(crate) const ROWS: usize = 10_000;
@@ -106,6 +110,10 @@ fn trial(place: &Path, kills: u32, seed: u64) -> Outcome<()> {
     finish(&program, place, &observer, &mut files)?;
     verdict::judge(&files, &observer, &tally)?;
     say(&tally.summary(&files, &observer));
+    let whole = Whole::of(&program, place, &observer)?;
+    for told in whole.trial(kills.div_ceil(5), &mut luck)? {
+        say(&told);
+    }
     Ok(())
 }
 

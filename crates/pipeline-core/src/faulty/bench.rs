@@ -36,6 +36,8 @@ struct Ask {
     asked: Arc<Mutex<Vec<Answer>>>,
     /// This row fails too, until a later command.
     fails_too: Option<i64>,
+    /// Every answer is good, and says so.
+    otherwise: bool,
 }
 
 impl Step for Ask {
@@ -56,6 +58,7 @@ impl Step for Ask {
             loop {
                 let body = match cx.replay(&key) {
                     Some(old) => old.body,
+                    None if !cx.may_send() => return Err(no_good("no_answer", None)),
                     None => self.ask(n, &key, cx).await?,
                 };
                 let body: Value = serde_json::from_slice(&body).unwrap();
@@ -63,12 +66,13 @@ impl Step for Ask {
                 if text == "no" {
                     continue;
                 }
+                if self.otherwise {
+                    draft.response = format!("otherwise: {text}");
+                    draft.at = Some(SystemTime::UNIX_EPOCH);
+                    return Ok(());
+                }
                 if fails(n) || self.fails_too == Some(n) {
-                    return Err(StepError::Fail {
-                        class: "bad".into(),
-                        message: "it is no good".into(),
-                        response: Some(text.to_owned()),
-                    });
+                    return Err(no_good("bad", Some(text.to_owned())));
                 }
                 draft.response = text.to_owned();
                 return Ok(());
@@ -114,6 +118,24 @@ impl Ask {
     }
 }
 
+fn no_good(class: &str, response: Option<String>) -> StepError {
+    StepError::Fail {
+        class: class.into(),
+        message: "it is no good".into(),
+        response,
+    }
+}
+
+/// Steps to which every answer is good, and that ask for none.
+pub(crate) fn judging_otherwise(recorder: &Arc<Recorder>) -> Workflow {
+    Workflow::new().then(Ask {
+        recorder: Arc::clone(recorder),
+        asked: Arc::default(),
+        fails_too: None,
+        otherwise: true,
+    })
+}
+
 fn answer_to(n: i64) -> String {
     format!("answer to {n}")
 }
@@ -126,6 +148,7 @@ pub(crate) struct Command {
     pub(crate) durability: Durability,
     pub(crate) limit: Option<u64>,
     pub(crate) fails_too: Option<i64>,
+    pub(crate) repair: bool,
 }
 
 /// What came of a command, and what it asked.
@@ -160,6 +183,7 @@ pub(crate) async fn run(root: &Path, command: &Command, recorder: &Arc<Recorder>
         recorder: Arc::clone(recorder),
         asked: Arc::clone(&asked),
         fails_too: command.fails_too,
+        otherwise: false,
     };
     let rows = Source::rows((0..ROWS).map(|n| json!({ "n": n })));
     let mut run = Run::new(place, rows, Workflow::new().then(ask));
@@ -168,6 +192,7 @@ pub(crate) async fn run(root: &Path, command: &Command, recorder: &Arc<Recorder>
     run.options.concurrency = NonZeroUsize::new(4).unwrap();
     run.options.durability = command.durability;
     run.options.limit = command.limit;
+    run.options.repair = command.repair;
     let heard = Arc::clone(recorder);
     run.observers.push(Arc::new(move |event: &Event<'_>| {
         if let Event::Committed(batch) = event {

@@ -10,19 +10,19 @@ use super::bench::{
     Command, ROWS, answers_in, assert_whole, copy_folder, fails, half_done, lines, rows_in, run,
     run_dir, run_well,
 };
-use super::power::{Dice, LOSSES, Loss, Platter};
+use super::power::{Dice, Platter};
 use super::recorder::{Made, Recorder};
 use crate::{Durability, Manifest, RunOptions};
 
 /// What the run said, up to the moment of the loss.
 #[derive(Default)]
-struct Told {
+pub(super) struct Told {
     acknowledged: Vec<(Instant, (i64, u32))>,
     committed: BTreeSet<i64>,
 }
 
 impl Told {
-    fn hear(&mut self, at: Instant, made: &Made) {
+    pub(super) fn hear(&mut self, at: Instant, made: &Made) {
         match made {
             Made::Acknowledged(n, attempt) => self.acknowledged.push((at, (*n, *attempt))),
             Made::Committed(n) => drop(self.committed.insert(*n)),
@@ -32,7 +32,7 @@ impl Told {
 }
 
 /// What is left must hold everything that was promised, before anybody goes on with it.
-fn assert_promises(dir: &Path, command: &Command, told: &Told, now: Instant, at: &str) {
+pub(super) fn assert_promises(dir: &Path, command: &Command, told: &Told, now: Instant, at: &str) {
     let answers = answers_in(dir);
     let promised = match command.durability {
         Durability::Each => Duration::ZERO,
@@ -79,14 +79,13 @@ async fn lose_power(template: &Path, command: &Command, unsynced: &[&str], seed:
     let log = recorder.log();
 
     let mut dice = Dice(seed);
-    let mut platter = Platter::holding(recorder.found(), unsynced);
+    let mut platter = Platter::holding(root.path(), recorder.found(), unsynced);
     let mut told = Told::default();
     let mut losses = 0;
     for at in 0..=log.len() {
         let now = log[at.min(log.len() - 1)].0;
-        let chosen = LOSSES[1 + dice.roll(LOSSES.len() - 1)];
         let skipped = command.durability == Durability::Each && at < log.len() && dice.roll(3) > 0;
-        for loss in [Loss::Everything, chosen] {
+        for loss in platter.losses(&mut dice) {
             if skipped {
                 continue;
             }
@@ -97,7 +96,7 @@ async fn lose_power(template: &Path, command: &Command, unsynced: &[&str], seed:
                 command.durability
             );
             let left = tempfile::tempdir().unwrap();
-            platter.lose(loss, &mut dice, root.path(), left.path());
+            platter.lose(loss, &mut dice, left.path());
             let dir = run_dir(left.path());
             assert_promises(&dir, command, &told, now, &point);
             if next.is_none() {

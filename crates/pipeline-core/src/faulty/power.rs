@@ -2,6 +2,7 @@
 //! may keep.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::recorder::{FileId, Found, Made};
@@ -19,9 +20,11 @@ pub(crate) enum Loss {
     Nuls,
     /// Any of these for each file, and any of the names.
     Anything,
+    /// Of the names only the newest change: what had to be there before it is not.
+    AllButTheNewestName,
 }
 
-pub(crate) const LOSSES: [Loss; 5] = [
+const LOSSES: [Loss; 5] = [
     Loss::Everything,
     Loss::Bytes,
     Loss::Tail,
@@ -29,17 +32,26 @@ pub(crate) const LOSSES: [Loss; 5] = [
     Loss::Anything,
 ];
 
+/// A folder keeps its number when it is renamed, and with it what is in it.
+type FolderId = usize;
+
+const ROOT: FolderId = 0;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Node {
     File(FileId),
-    Folder,
+    Folder(FolderId),
 }
 
+/// What is in which folder under which name.
+type Names = BTreeMap<(FolderId, OsString), Node>;
+
+/// A change of names in one folder.
 #[derive(Debug, Clone)]
 enum NameChange {
-    Add(PathBuf, Node),
-    Move(PathBuf, PathBuf, Node),
-    Drop(PathBuf),
+    Add(OsString, Node),
+    Move(OsString, OsString, Node),
+    Drop(OsString),
 }
 
 #[derive(Debug, Clone)]
@@ -57,11 +69,14 @@ struct Bytes {
 /// A file system that knows what is durable.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Platter {
+    root: PathBuf,
     bytes: BTreeMap<FileId, Bytes>,
-    durable: BTreeMap<PathBuf, Node>,
-    live: BTreeMap<PathBuf, Node>,
-    /// Changes of names by the folder that they are in.
-    pending: BTreeMap<PathBuf, Vec<NameChange>>,
+    durable: Names,
+    live: Names,
+    pending: BTreeMap<FolderId, Vec<NameChange>>,
+    folders: FolderId,
+    /// The folder of the newest change of a name, until it is synced.
+    newest: Option<FolderId>,
 }
 
 /// A small generator: the same seed, the same losses.
@@ -88,13 +103,13 @@ impl ByteChange {
 }
 
 impl NameChange {
-    fn apply(self, names: &mut BTreeMap<PathBuf, Node>) {
+    fn apply(self, folder: FolderId, names: &mut Names) {
         match self {
-            NameChange::Add(path, node) => drop(names.insert(path, node)),
-            NameChange::Drop(path) => drop(names.remove(&path)),
+            NameChange::Add(name, node) => drop(names.insert((folder, name), node)),
+            NameChange::Drop(name) => drop(names.remove(&(folder, name))),
             NameChange::Move(from, to, node) => {
-                names.remove(&from);
-                names.insert(to, node);
+                names.remove(&(folder, from));
+                names.insert((folder, to), node);
             }
         }
     }
@@ -107,7 +122,11 @@ impl Bytes {
             Loss::Anything => [Loss::Bytes, Loss::Tail, Loss::Nuls][dice.roll(3)],
             loss => loss,
         };
-        if matches!(loss, Loss::Everything | Loss::Bytes) || self.pending.is_empty() {
+        let is_synced_only = matches!(
+            loss,
+            Loss::Everything | Loss::Bytes | Loss::AllButTheNewestName
+        );
+        if is_synced_only || self.pending.is_empty() {
             return bytes;
         }
         let whole = dice.roll(self.pending.len() + 1);
@@ -132,12 +151,16 @@ impl Bytes {
 }
 
 impl Platter {
-    /// With what was found there. A killed process may have left the bytes of these files unsynced.
-    pub(crate) fn holding(found: &[Found], unsynced: &[&str]) -> Platter {
-        let mut platter = Platter::default();
+    /// With what was found in a folder. A killed process may have left the bytes of these files unsynced.
+    pub(crate) fn holding(root: &Path, found: &[Found], unsynced: &[&str]) -> Platter {
+        let mut platter = Platter {
+            root: root.to_owned(),
+            ..Platter::default()
+        };
+        // A folder comes before what is in it.
         for (path, file) in found {
             let node = match file {
-                None => Node::Folder,
+                None => platter.new_folder(),
                 Some((id, contents)) => {
                     let bytes = platter.bytes.entry(*id).or_default();
                     if unsynced.iter().any(|name| path.ends_with(name)) {
@@ -148,8 +171,9 @@ impl Platter {
                     Node::File(*id)
                 }
             };
-            platter.durable.insert(path.clone(), node);
-            platter.live.insert(path.clone(), node);
+            let (folder, name) = platter.place(path);
+            platter.durable.insert((folder, name.clone()), node);
+            platter.live.insert((folder, name), node);
         }
         platter
     }
@@ -158,16 +182,18 @@ impl Platter {
         match made {
             Made::Create(path, id) => {
                 self.bytes.insert(*id, Bytes::default());
-                self.name(NameChange::Add(path.clone(), Node::File(*id)), path);
+                self.change_name(path, |name| NameChange::Add(name, Node::File(*id)));
             }
             Made::MakeFolder(path) => {
-                self.name(NameChange::Add(path.clone(), Node::Folder), path);
+                let folder = self.new_folder();
+                self.change_name(path, |name| NameChange::Add(name, folder));
             }
-            Made::Remove(path) => self.name(NameChange::Drop(path.clone()), path),
+            Made::Remove(path) => self.change_name(path, NameChange::Drop),
             Made::Rename(from, to) => {
                 assert_eq!(from.parent(), to.parent(), "nothing moves between folders");
-                let node = self.live[from];
-                self.name(NameChange::Move(from.clone(), to.clone(), node), to);
+                let node = self.live[&self.place(from)];
+                let (_, from) = self.place(from);
+                self.change_name(to, |to| NameChange::Move(from, to, node));
             }
             Made::Write(id, bytes) => self.change(*id, ByteChange::Write(bytes.clone())),
             Made::SetLength(id, length) => self.change(*id, ByteChange::SetLength(*length)),
@@ -176,51 +202,92 @@ impl Platter {
                 pending.drain(..).for_each(|change| change.apply(durable));
             }
             Made::SyncFolder(path) => {
-                for change in self.pending.remove(path).unwrap_or_default() {
-                    change.apply(&mut self.durable);
+                // The one above what is watched holds nothing that is looked at.
+                let Some(folder) = self.folder(path) else {
+                    return;
+                };
+                self.newest.take_if(|newest| *newest == folder);
+                for change in self.pending.remove(&folder).unwrap_or_default() {
+                    change.apply(folder, &mut self.durable);
                 }
             }
             Made::Acknowledged(..) | Made::Committed(_) => {}
         }
     }
 
-    fn name(&mut self, change: NameChange, path: &Path) {
-        change.clone().apply(&mut self.live);
-        let folder = path.parent().unwrap().to_owned();
+    fn new_folder(&mut self) -> Node {
+        self.folders += 1;
+        Node::Folder(self.folders)
+    }
+
+    /// The folder that has this path now; `None` outside of what is watched.
+    fn folder(&self, path: &Path) -> Option<FolderId> {
+        let inside = path.strip_prefix(&self.root).ok()?;
+        inside.iter().try_fold(ROOT, |folder, name| {
+            match self.live.get(&(folder, name.to_owned())) {
+                Some(Node::Folder(folder)) => Some(*folder),
+                _ => None,
+            }
+        })
+    }
+
+    fn place(&self, path: &Path) -> (FolderId, OsString) {
+        let folder = self.folder(path.parent().unwrap());
+        let name = path.file_name().unwrap().to_owned();
+        (folder.unwrap_or_else(|| panic!("{}", path.display())), name)
+    }
+
+    fn change_name(&mut self, path: &Path, change: impl FnOnce(OsString) -> NameChange) {
+        let (folder, name) = self.place(path);
+        let change = change(name);
+        change.clone().apply(folder, &mut self.live);
         self.pending.entry(folder).or_default().push(change);
+        self.newest = Some(folder);
+    }
+
+    /// The losses to be tried at this moment: nothing is left of what was not synced, and one of the others.
+    pub(crate) fn losses(&self, dice: &mut Dice) -> Vec<Loss> {
+        let mut losses = vec![Loss::Everything, LOSSES[1 + dice.roll(LOSSES.len() - 1)]];
+        losses.extend(self.newest.map(|_| Loss::AllButTheNewestName));
+        losses
     }
 
     fn change(&mut self, id: FileId, change: ByteChange) {
         self.bytes.entry(id).or_default().pending.push(change);
     }
 
-    /// Writes down what is left of the folder `from` after a loss, as the folder `to`.
-    pub(crate) fn lose(&self, loss: Loss, dice: &mut Dice, from: &Path, to: &Path) {
+    /// Writes down what is left after a loss, as the folder `to`.
+    pub(crate) fn lose(&self, loss: Loss, dice: &mut Dice, to: &Path) {
         let mut names = self.durable.clone();
-        for change in self.pending.values().flatten() {
-            let survives = match loss {
-                Loss::Everything => false,
-                Loss::Anything => dice.roll(2) == 0,
-                Loss::Bytes | Loss::Tail | Loss::Nuls => true,
-            };
-            if survives {
-                change.clone().apply(&mut names);
+        for (folder, changes) in &self.pending {
+            for (at, change) in changes.iter().enumerate() {
+                let is_newest = self.newest == Some(*folder) && at + 1 == changes.len();
+                let survives = match loss {
+                    Loss::AllButTheNewestName => is_newest,
+                    Loss::Everything => false,
+                    Loss::Anything => dice.roll(2) == 0,
+                    Loss::Bytes | Loss::Tail | Loss::Nuls => true,
+                };
+                if survives {
+                    change.clone().apply(*folder, &mut names);
+                }
             }
         }
-        // Sorted: a folder comes before what is in it. What is in one that is gone is gone with it.
-        for (path, node) in names {
-            let Ok(path) = path.strip_prefix(from) else {
-                continue;
-            };
-            let path = to.join(path);
-            if !path.parent().unwrap().is_dir() {
-                continue;
-            }
-            match node {
-                Node::Folder => std::fs::create_dir(&path).unwrap(),
-                Node::File(id) => {
-                    let bytes = self.bytes[&id].survivors(loss, dice);
-                    std::fs::write(&path, bytes).unwrap();
+        // What is in a folder that is gone is gone with it.
+        let mut folders = vec![(ROOT, to.to_owned())];
+        while let Some((folder, path)) = folders.pop() {
+            let inside = names.range((folder, OsString::new())..(folder + 1, OsString::new()));
+            for ((_, name), node) in inside {
+                let path = path.join(name);
+                match node {
+                    Node::Folder(id) => {
+                        std::fs::create_dir(&path).unwrap();
+                        folders.push((*id, path));
+                    }
+                    Node::File(id) => {
+                        let bytes = self.bytes[id].survivors(loss, dice);
+                        std::fs::write(&path, bytes).unwrap();
+                    }
                 }
             }
         }
