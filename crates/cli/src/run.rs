@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use data_generation::settings::ConcurrencyLimit;
 use data_generation::{DataGenerationPipeline, Error, Report, Resume, RunBuilder, StopHandle};
 use rustix::fs::Mode;
 use serde_json::{Value, json};
@@ -21,8 +22,10 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
     if let Some(spec) = &run.extract {
         builder = builder.flag("run.extract", "--extract", spec);
     }
-    if let Some(concurrency) = run.concurrency {
-        builder = builder.flag("run.concurrency_limit", "--concurrency", concurrency);
+    if let Some(concurrency) = &run.concurrency {
+        let number = concurrency.parse::<u64>().map(Value::from);
+        let value = number.unwrap_or_else(|_| Value::from(concurrency.as_str()));
+        builder = builder.flag("run.concurrency_limit", "--concurrency", value);
     }
     if run.skip_invalid {
         builder = builder.flag("run.skip_invalid", "--skip-invalid", true);
@@ -31,19 +34,14 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
     let source = built.input()?;
     let log = Log::start(&built.settings().logging)?;
     let screen = Screen::new(run.quiet, built.is_offline());
-    let concurrency = files::places(
-        built.settings().run.concurrency_limit.get(),
-        built.is_offline(),
-        &screen,
-    );
+    let room = files::room(built.is_offline());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io("could not start", &error))?;
     let stop = StopHandle::new();
-    let job = configured(run, built.run(source))
-        .concurrency_limit(concurrency)
+    let job = configured(run, within(room, &built, built.run(source), &screen))
         .stop_handle(&stop)
         .observer(screen.clone());
     let drain = Duration::from_secs(built.settings().run.drain_s);
@@ -62,6 +60,30 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         Err(error) => Failure::io("could not listen for signals", &error),
     })?;
     conclude(run, &built, outcome, &log)
+}
+
+/// No more requests at the same time than there is room for their connections. Where the number is found out on
+/// the way that is one bound of several, and not worth a word.
+fn within<'a>(
+    room: files::Room,
+    built: &DataGenerationPipeline,
+    job: RunBuilder<'a>,
+    screen: &Screen,
+) -> RunBuilder<'a> {
+    let run = &built.settings().run;
+    let wanted = run.most_at_once().get();
+    let most = wanted.min(room.requests);
+    match run.concurrency_limit {
+        ConcurrencyLimit::Auto => job.concurrency_auto(most),
+        ConcurrencyLimit::Fixed(_) => {
+            if let (true, Some(files)) = (wanted > most, room.files) {
+                screen.note(&format!(
+                    "this system allows {files} open files, so {most} requests at a time instead of {wanted}; `ulimit -n` raises it"
+                ));
+            }
+            job.concurrency_limit(most)
+        }
+    }
 }
 
 /// What the command line says of this run alone.

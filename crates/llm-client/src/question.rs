@@ -76,14 +76,14 @@ impl<'a> Question<'a> {
         }
         let mut kept = None;
         loop {
-            let slot = match kept.take() {
+            let mut slot = match kept.take() {
                 Some(slot) => slot,
                 None => self.enter().await?,
             };
             let Some(reserved) = self.permit(&slot).await? else {
                 continue;
             };
-            let outcome = self.send(reserved).await?;
+            let outcome = self.send(reserved, &mut slot).await?;
             match self.judge(outcome, slot) {
                 Next::Settled(settled) => return settled,
                 Next::Again(slot) => kept = slot,
@@ -198,6 +198,7 @@ impl<'a> Question<'a> {
     async fn send(
         &mut self,
         reserved: Reserved<'a>,
+        slot: &mut Slot<'_>,
     ) -> Result<Result<Answer, TransportError>, Error> {
         self.spent.start();
         self.attempt = self.call.next_attempt();
@@ -205,6 +206,7 @@ impl<'a> Question<'a> {
         let attempt = self.attempt;
         self.call.event(&Event::Sending { attempt });
         tracing::debug!(attempt, system = ?self.request.system, user = ?self.request.user, "asking");
+        slot.sent();
         let start = Instant::now();
         let outcome = self.client.model.ask(self.request, attempt).await;
         let (status, latency) = match &outcome {
@@ -214,6 +216,7 @@ impl<'a> Question<'a> {
         let paid = outcome.as_ref().ok().filter(|answer| answer.is_paid());
         let usage = paid.map(|answer| Usage::of_body(&answer.body, self.prompt_tokens()));
         reserved.settle(&outcome, usage);
+        slot.answered(usage.map(|usage| usage.completion_tokens));
         self.call.event(&Event::Answered {
             attempt,
             status,

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod concurrency;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod limits;
