@@ -176,9 +176,10 @@ pub(crate) struct Run {
     /// What to take out of each answer: none, tag:NAME[:all|first|last], regex:PATTERN or json.
     #[arg(long, value_name = "SPEC")]
     pub(crate) extract: Option<String>,
-    /// Requests at the same time. Overrides run.concurrency_limit.
-    #[arg(long, value_name = "N")]
-    pub(crate) concurrency: Option<usize>,
+    /// Requests at the same time, or `auto` for as many as give the most throughput. Overrides
+    /// run.concurrency_limit.
+    #[arg(long, value_name = "N|auto")]
+    pub(crate) concurrency: Option<String>,
     /// Only the first N rows of the input, done or not.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,

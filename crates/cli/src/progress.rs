@@ -35,6 +35,8 @@ struct Inner {
     ok: AtomicU64,
     failed: AtomicU64,
     in_flight: AtomicU64,
+    /// How many may be, where that is found out on the way; else 0.
+    places: AtomicU64,
     tokens: AtomicU64,
     state: Mutex<State>,
 }
@@ -91,6 +93,7 @@ impl Screen {
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
+            places: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
             state: Mutex::new(state),
         }))
@@ -163,7 +166,10 @@ impl Screen {
             None => format!("{} rows", done + state.before),
         });
         parts.push(format!("{} failed", self.0.failed.load(Ordering::Relaxed)));
-        parts.push(format!("{} in flight", self.in_flight()));
+        parts.push(match self.0.places.load(Ordering::Relaxed) {
+            0 => format!("{} in flight", self.in_flight()),
+            places => format!("{} in flight of {places} (auto)", self.in_flight()),
+        });
         let seconds = state.began.elapsed().as_secs_f64();
         let rate = if seconds > 0.2 {
             done as f64 / seconds
@@ -264,6 +270,7 @@ impl Observer for Screen {
                 ));
             }
             Event::Warning { message } => self.note(&format!("warning: {message}")),
+            Event::Places { places } => inner.places.store(*places as u64, Ordering::Relaxed),
             Event::Sending { .. } => drop(inner.in_flight.fetch_add(1, Ordering::Relaxed)),
             Event::Answered { .. } => drop(inner.in_flight.fetch_sub(1, Ordering::Relaxed)),
             Event::Spent {
@@ -414,6 +421,12 @@ mod tests {
         screen.event(&Event::WaitEnded { id: id("2") });
         screen.state().pause = None;
         assert_eq!(said(), None);
+        screen.event(&Event::Places { places: 24 });
+        assert_eq!(
+            screen.text(&screen.state()),
+            "0 rows · 0 failed · 0 in flight of 24 (auto) · 0 tokens · offline"
+        );
+        screen.event(&Event::Places { places: 0 });
         assert_eq!(
             screen.text(&screen.state()),
             "0 rows · 0 failed · 0 in flight · 0 tokens · offline"

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::builder::Environment;
 use crate::check::PromptCheck;
+use crate::limits::Concurrency;
 use crate::rows::IntoSource;
 use crate::run::RunBuilder;
 use crate::settings::{Provider, Settings};
@@ -232,7 +233,7 @@ impl DataGenerationPipeline {
     ///
     /// When an address, a header or a key is missing or wrong.
     pub fn check_model(&self) -> Result<(), Error> {
-        self.model(self.extractor.as_ref(), self.settings.run.concurrency_limit)
+        self.model(self.extractor.as_ref(), self.settings.run.most_at_once())
             .map(drop)
     }
 
@@ -383,14 +384,16 @@ impl DataGenerationPipeline {
     pub(crate) fn workflow(
         &self,
         extractor: Option<Arc<dyn Extract>>,
-        concurrency: NonZeroUsize,
+        concurrency: Concurrency,
         steering: &Steering,
     ) -> Result<Workflow, Error> {
-        let model = self.model(extractor.as_ref(), concurrency)?;
+        let Concurrency { most, adaptive } = concurrency;
+        let model = self.model(extractor.as_ref(), most)?;
         let run = &self.settings.run;
         let offline = self.is_offline();
         let options = ClientOptions {
-            concurrency,
+            concurrency: most,
+            adaptive,
             // Limits guard an endpoint; there is none.
             limits: self.limits()?,
             retry: run.retry.clone(),
@@ -399,7 +402,7 @@ impl DataGenerationPipeline {
         };
         let limits = options.limits.clone();
         let client = Arc::new(Client::new(model, options));
-        steering.attach(Arc::clone(&client), limits, concurrency);
+        steering.attach(Arc::clone(&client), limits, most);
         let ask = Ask {
             prompts: self.prompts.clone(),
             client,

@@ -62,7 +62,7 @@ impl Client {
             schedule: Schedule::new(&options.retry, fastrand::Rng::new()),
             limiter: Limiter::new(&options.limits),
             estimator: Estimator::default(),
-            gate: Gate::new(options.concurrency),
+            gate: Gate::new(options.concurrency, options.adaptive),
             outage: Outage::default(),
             halted: CancellationToken::new(),
             succeeded: AtomicBool::new(false),
@@ -124,9 +124,16 @@ impl Client {
         self.held.send_replace(false);
     }
 
-    /// How many requests may be under way at the same time.
+    /// How many requests may be under way at the same time; with
+    /// [`adaptive`](ClientOptions::adaptive), at most.
     pub fn concurrency(&self) -> usize {
         self.gate.limit()
+    }
+
+    /// How many requests may be under way at present, where the client finds out by itself
+    /// ([`adaptive`](ClientOptions::adaptive)); `None`: a fixed number.
+    pub fn level(&self) -> Option<usize> {
+        self.gate.level()
     }
 
     /// The longest stretch of time that a limit looks back on; `None` where what was sent is known already.

@@ -6,8 +6,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::adapt::Adapt;
+
 /// What is kept of the concurrency when the endpoint asks for less.
 const CUT: f64 = 0.7;
+/// A change of what the gate finds best is told when so much time has passed since the last one ...
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// ... and where it is noticeable.
+const TELL_FROM: f64 = 1.25;
 
 /// Who may have a request under way: so many at once, nobody during a pause, one alone after it.
 ///
@@ -18,6 +24,7 @@ pub(crate) struct Gate {
     state: Mutex<State>,
     /// Rises whenever the gate closes: who entered before must not send any more.
     epoch: watch::Sender<u64>,
+    adaptive: bool,
 }
 
 #[derive(Debug)]
@@ -33,6 +40,10 @@ struct State {
     since_cut: Option<usize>,
     /// Pauses without a good answer between them.
     pauses: u32,
+    /// There where the gate finds out by itself how many are best; then `allowed` follows it.
+    adapt: Option<Adapt>,
+    /// What was last told of it.
+    told: Option<(usize, Instant)>,
     last_ticket: u64,
     waiting: BTreeMap<u64, Arc<Notify>>,
 }
@@ -68,21 +79,26 @@ pub(crate) enum Wait {
 pub(crate) struct Stopped;
 
 impl Gate {
-    pub(crate) fn new(limit: NonZeroUsize) -> Gate {
+    /// With `adaptive` the limit is the most that may ever be.
+    pub(crate) fn new(limit: NonZeroUsize, adaptive: bool) -> Gate {
+        let adapt = adaptive.then(|| Adapt::new(limit.get()));
         let state = State {
             phase: Phase::Open,
             limit: limit.get(),
-            allowed: limit.get(),
+            allowed: adapt.as_ref().map_or(limit.get(), Adapt::level),
             entered: 0,
             good: 0,
             since_cut: None,
             pauses: 0,
+            adapt,
+            told: None,
             last_ticket: 0,
             waiting: BTreeMap::new(),
         };
         Gate {
             state: Mutex::new(state),
             epoch: watch::Sender::new(0),
+            adaptive,
         }
     }
 
@@ -97,6 +113,8 @@ impl Gate {
                     gate: self,
                     epoch,
                     probe,
+                    sent: None,
+                    tokens: None,
                 });
             }
             if let (Some(on_wait), Some(reason)) = (on_wait.take(), reason) {
@@ -116,6 +134,11 @@ impl Gate {
         self.lock().limit
     }
 
+    /// How many may be under way at present, where the gate finds that out by itself.
+    pub(crate) fn level(&self) -> Option<usize> {
+        self.lock().adapt.as_ref().map(Adapt::level)
+    }
+
     /// Changes the limit. A running cut stays.
     pub(crate) fn set_limit(&self, limit: NonZeroUsize) {
         let mut state = self.lock();
@@ -124,6 +147,7 @@ impl Gate {
             false => state.allowed.min(limit.get()),
         };
         state.limit = limit.get();
+        state.adapt(|adapt, _| adapt.set_max(limit.get()));
         state.wake_first();
     }
 
@@ -245,10 +269,36 @@ impl State {
     }
 
     fn grow(&mut self) {
+        if self.adapt.is_some() {
+            return;
+        }
         self.good += 1;
         if self.good >= self.allowed {
             self.good = 0;
             self.allowed = (self.allowed + 1).min(self.limit);
+        }
+    }
+}
+
+impl State {
+    /// Something happened to a request; what is allowed follows from it.
+    fn adapt(&mut self, what: impl FnOnce(&mut Adapt, Instant)) {
+        let Some(adapt) = &mut self.adapt else {
+            return;
+        };
+        let now = Instant::now();
+        what(adapt, now);
+        self.allowed = adapt.level();
+        let settled = adapt.settled();
+        let (told, at) = *self.told.get_or_insert((settled, now));
+        let times = settled.max(told) as f64 / settled.min(told) as f64;
+        if times >= TELL_FROM && now - at >= TELL_EVERY {
+            self.told = Some((settled, now));
+            tracing::info!(
+                before = told,
+                now = settled,
+                "another number of requests at the same time is best"
+            );
         }
     }
 }
@@ -274,6 +324,10 @@ pub(crate) struct Slot<'a> {
     gate: &'a Gate,
     epoch: u64,
     probe: bool,
+    /// When its request left.
+    sent: Option<Instant>,
+    /// Those of the answer, where it was paid for.
+    tokens: Option<u64>,
 }
 
 impl<'a> Slot<'a> {
@@ -288,6 +342,27 @@ impl<'a> Slot<'a> {
     /// Whether something may be sent with it.
     pub(crate) fn is_open(&self) -> bool {
         *self.gate.epoch.borrow() == self.epoch
+    }
+
+    /// A request leaves with it.
+    pub(crate) fn sent(&mut self) {
+        if !self.gate.adaptive {
+            return;
+        }
+        let mut state = self.gate.lock();
+        let (before, tokens) = (self.sent.take(), self.tokens.take());
+        state.adapt(|adapt, now| {
+            if let Some(before) = before {
+                adapt.ended(now, before, tokens);
+            }
+            adapt.sent(now);
+            self.sent = Some(now);
+        });
+    }
+
+    /// Its request was answered, with so many tokens where that was paid for.
+    pub(crate) fn answered(&mut self, tokens: Option<u64>) {
+        self.tokens = tokens;
     }
 
     /// The endpoint works: a probe opens the gate for all.
@@ -320,7 +395,15 @@ impl<'a> Slot<'a> {
         if fresh {
             state.pauses += 1;
             state.count();
-            state.cut();
+            match (&state.adapt, self.probe) {
+                (None, _) => state.cut(),
+                (Some(_), false) => {
+                    let slots = state.entered;
+                    state.adapt(|adapt, now| adapt.pushed_back(now, slots));
+                }
+                // One that goes alone says nothing about how many may.
+                (Some(_), true) => {}
+            }
         }
         let wait = wait(state.pauses.max(1));
         let until = Instant::now() + wait;
@@ -364,6 +447,9 @@ impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.lock();
         state.entered -= 1;
+        if let Some(sent) = self.sent {
+            state.adapt(|adapt, now| adapt.ended(now, sent, self.tokens));
+        }
         // A probe that came to nothing leaves the question open: the next one goes alone too.
         if self.probe
             && self.is_open()

@@ -25,6 +25,7 @@
 //! - [`classify`] says what an answer means, and [`ErrorKind`] whom a failure concerns: one row or the run.
 //! - [`Limiter`] is the rate limit, usable alone.
 
+mod adapt;
 mod announced;
 mod answer;
 mod body;
@@ -48,7 +49,10 @@ mod question;
 mod reply;
 mod reserve;
 mod retry;
+mod round;
 mod secrets;
+#[cfg(test)]
+mod shapes;
 mod symptoms;
 mod transport;
 

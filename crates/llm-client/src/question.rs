@@ -95,14 +95,14 @@ impl<'a> Question<'a> {
         }
         let mut kept = None;
         loop {
-            let slot = match kept.take() {
+            let mut slot = match kept.take() {
                 Some(slot) => slot,
                 None => self.enter().await?,
             };
             let Some(reserved) = self.permit(&slot).await? else {
                 continue;
             };
-            let came = self.send(reserved).await?;
+            let came = self.send(reserved, &mut slot).await?;
             match self.judge(came, slot) {
                 Next::Settled(settled) => return settled,
                 Next::Again(slot) => kept = slot,
@@ -248,13 +248,18 @@ impl<'a> Question<'a> {
     }
 
     /// One request, and its answer made safe.
-    async fn send(&mut self, reserved: Reserved<'a>) -> Result<Came, Error> {
+    async fn send(
+        &mut self,
+        reserved: Reserved<'a>,
+        slot: &mut Slot<'_>,
+    ) -> Result<Came, Error> {
         self.spent.start();
         self.attempt = self.call.next_attempt();
         let _in_flight = InFlight::new(&self.client.in_flight);
         let attempt = self.attempt;
         self.call.event(&Event::Sending { attempt });
         tracing::debug!(attempt, system = ?self.request.system, user = ?self.request.user, "asking");
+        slot.sent();
         let start = Instant::now();
         let outcome = self.client.model.ask(self.request, attempt).await;
         let (status, latency) = match &outcome {
@@ -267,6 +272,7 @@ impl<'a> Question<'a> {
             .as_ref()
             .map(|reading| Usage::of_reading(reading, self.prompt_tokens));
         reserved.settle(&outcome, usage);
+        slot.answered(usage.map(|usage| usage.completion_tokens));
         self.call.event(&Event::Answered {
             attempt,
             status,

@@ -123,7 +123,8 @@ impl<'a> Work<'a> {
     /// Works until all rows are done or nothing new may be started, and closes the writer.
     pub(crate) async fn all(&mut self, mut rows: Rows) {
         let shared = self.shared;
-        let concurrency = self.options.concurrency.get();
+        let most = self.options.concurrency.get();
+        let mut told_places = None;
         let limit = self.options.limit.unwrap_or(u64::MAX);
         let mut open: FuturesUnordered<BoxFuture<'a, Done>> = FuturesUnordered::new();
         let mut bytes_open = 0;
@@ -134,6 +135,13 @@ impl<'a> Work<'a> {
         loop {
             exhausted |= self.seen.rows >= limit;
             let stopping = shared.stop.is_stopping();
+            let by_steps = self.workflow.places().map(|places| places.clamp(1, most));
+            if let Some(places) = by_steps
+                && told_places.replace(places) != by_steps
+            {
+                shared.event(&Event::Places { places });
+            }
+            let concurrency = by_steps.unwrap_or(most);
             // A row that waits has nothing in flight, so another may take its place; but the rows that are
             // held stay within twice the places.
             let places = concurrency + shared.rows_aside().min(concurrency);
