@@ -13,6 +13,18 @@ pub(crate) struct Room {
     pub(crate) requests: usize,
 }
 
+impl Room {
+    /// What to say where more are wanted.
+    pub(crate) fn too_little_for(&self, wanted: usize) -> Option<String> {
+        let (most, files) = (self.requests, self.files?);
+        (wanted > most).then(|| {
+            format!(
+                "this system allows {files} open files, so {most} requests at a time instead of {wanted}; `ulimit -n` raises it"
+            )
+        })
+    }
+}
+
 /// Raises the soft limit of open files to the hard one; so many requests may then be under way at once.
 pub(crate) fn room(offline: bool) -> Room {
     let unlimited = Room {

@@ -29,8 +29,7 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
         builder = builder.flag("run.extract", "--extract", spec);
     }
     if let Some(concurrency) = &run.concurrency {
-        let number = concurrency.parse::<u64>().map(Value::from);
-        let value = number.unwrap_or_else(|_| Value::from(concurrency.as_str()));
+        let value = number_or_word(concurrency);
         builder = builder.flag("run.concurrency_limit", "--concurrency", value);
     }
     if run.skip_invalid {
@@ -76,7 +75,7 @@ pub(crate) fn carry_out<'a>(
         .map_err(|error| Failure::io("could not start", &error))?;
     let (stop, steering) = (StopHandle::new(), Steering::new());
     let (opened, folder) = watch::channel(None);
-    let job = within(room, built, job, &screen)
+    let job = within(&room, built, job, &screen)
         .stop_handle(&stop)
         .steering(&steering)
         .observer(screen.clone())
@@ -89,6 +88,7 @@ pub(crate) fn carry_out<'a>(
         steering,
         stop: stop.clone(),
         screen: screen.clone(),
+        room,
     };
     let drain = Duration::from_secs(built.settings().run.drain_s);
     let outcome = runtime.block_on(async {
@@ -111,25 +111,24 @@ pub(crate) fn carry_out<'a>(
 /// No more requests at the same time than there is room for their connections. Where the number is found out on
 /// the way that is one bound of several, and not worth a word.
 fn within<'a>(
-    room: files::Room,
+    room: &files::Room,
     built: &DataGenerationPipeline,
     job: RunBuilder<'a>,
     screen: &Screen,
 ) -> RunBuilder<'a> {
-    let run = &built.settings().run;
-    let wanted = run.most_at_once().get();
-    let most = wanted.min(room.requests);
-    match run.concurrency_limit {
-        ConcurrencyLimit::Auto => job.concurrency_auto(most),
-        ConcurrencyLimit::Fixed(_) => {
-            if let (true, Some(files)) = (wanted > most, room.files) {
-                screen.note(&format!(
-                    "this system allows {files} open files, so {most} requests at a time instead of {wanted}; `ulimit -n` raises it"
-                ));
-            }
-            job.concurrency_limit(most)
-        }
+    if let ConcurrencyLimit::Fixed(wanted) = built.settings().run.concurrency_limit
+        && let Some(what) = room.too_little_for(wanted.get())
+    {
+        screen.note(&what);
     }
+    screen.adapts(built.settings().run.concurrency_limit == ConcurrencyLimit::Auto);
+    job.concurrency_ceiling(room.requests)
+}
+
+/// `--concurrency`, as a value of the configuration.
+pub(crate) fn number_or_word(text: &str) -> Value {
+    text.parse::<u64>()
+        .map_or_else(|_| Value::from(text), Value::from)
 }
 
 /// What the command line says of this run alone.

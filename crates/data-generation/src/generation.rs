@@ -233,7 +233,7 @@ impl DataGenerationPipeline {
     ///
     /// When an address, a header or a key is missing or wrong.
     pub fn check_model(&self) -> Result<(), Error> {
-        self.model(self.extractor.as_ref(), self.settings.run.most_at_once())
+        self.model(self.extractor.as_ref(), NonZeroUsize::MIN)
             .map(drop)
     }
 
@@ -387,13 +387,12 @@ impl DataGenerationPipeline {
         concurrency: Concurrency,
         steering: &Steering,
     ) -> Result<Workflow, Error> {
-        let Concurrency { most, adaptive } = concurrency;
-        let model = self.model(extractor.as_ref(), most)?;
+        let model = self.model(extractor.as_ref(), concurrency.ceiling)?;
         let run = &self.settings.run;
         let offline = self.is_offline();
         let options = ClientOptions {
-            concurrency: most,
-            adaptive,
+            concurrency: concurrency.most(),
+            adaptive: concurrency.is_auto(),
             // Limits guard an endpoint; there is none.
             limits: self.limits()?,
             retry: run.retry.clone(),
@@ -402,7 +401,7 @@ impl DataGenerationPipeline {
         };
         let limits = options.limits.clone();
         let client = Arc::new(Client::new(model, options));
-        steering.attach(Arc::clone(&client), limits, most);
+        steering.attach(Arc::clone(&client), limits, concurrency);
         let ask = Ask {
             prompts: self.prompts.clone(),
             client,
@@ -418,7 +417,7 @@ impl DataGenerationPipeline {
     fn model(
         &self,
         extractor: Option<&Arc<dyn Extract>>,
-        concurrency: NonZeroUsize,
+        connections: NonZeroUsize,
     ) -> Result<Arc<dyn Model>, Error> {
         if let Some(own) = &self.own_model {
             return Ok(Arc::clone(own));
@@ -428,7 +427,7 @@ impl DataGenerationPipeline {
                 &self.settings,
                 extractor.cloned(),
             )?)),
-            Provider::OpenAi => self.endpoint(concurrency),
+            Provider::OpenAi => self.endpoint(connections),
         }
     }
 
@@ -454,7 +453,7 @@ impl DataGenerationPipeline {
         Ok(options)
     }
 
-    fn endpoint(&self, concurrency: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {
+    fn endpoint(&self, connections: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {
         let model = &self.settings.model;
         let key = credentials::key(model, &self.secrets, &self.origins, |name| {
             self.environment.get(name)
@@ -472,7 +471,7 @@ impl DataGenerationPipeline {
             idle: Duration::from_secs_f64(timeouts.idle_s),
             total: Duration::from_secs_f64(timeouts.total_s),
         };
-        options.concurrency = concurrency.get();
+        options.concurrency = connections.get();
         let model = OpenAi::new(options).map_err(|error| self.named(error))?;
         Ok(Arc::new(model))
     }

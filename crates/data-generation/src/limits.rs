@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use data_generation_llm_client::{LimitFile, LimitOptions, Rates};
 use serde::de::{self, Unexpected, Visitor};
@@ -115,13 +116,49 @@ impl<'de> Deserialize<'de> for ConcurrencyLimit {
     }
 }
 
+impl fmt::Display for ConcurrencyLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConcurrencyLimit::Fixed(requests) => requests.fmt(f),
+            ConcurrencyLimit::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl FromStr for ConcurrencyLimit {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<ConcurrencyLimit, ()> {
+        match text {
+            "auto" => Ok(ConcurrencyLimit::Auto),
+            number => number.parse().map(ConcurrencyLimit::Fixed).map_err(drop),
+        }
+    }
+}
+
 /// How many requests at the same time, as client and run take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Concurrency {
-    /// At most.
-    pub(crate) most: NonZeroUsize,
-    /// Whether the client finds out how many of these are best.
-    pub(crate) adaptive: bool,
+    pub(crate) limit: ConcurrencyLimit,
+    /// The most that are tried where it is found out.
+    pub(crate) auto_most: NonZeroUsize,
+    /// The most that there may ever be, whatever else is said.
+    pub(crate) ceiling: NonZeroUsize,
+}
+
+impl Concurrency {
+    /// As many as there may be, as things are now.
+    pub(crate) fn most(&self) -> NonZeroUsize {
+        let most = match self.limit {
+            ConcurrencyLimit::Fixed(requests) => requests,
+            ConcurrencyLimit::Auto => self.auto_most,
+        };
+        most.min(self.ceiling)
+    }
+
+    pub(crate) fn is_auto(&self) -> bool {
+        self.limit == ConcurrencyLimit::Auto
+    }
 }
 
 /// `limits`: what may be sent, beside `model.rate_limit` and `model.token_limit`.

@@ -259,21 +259,11 @@ impl Default for RunSettings {
 }
 
 impl RunSettings {
-    /// Requests at the same time, as many as there may ever be.
-    pub fn most_at_once(&self) -> NonZeroUsize {
-        self.concurrency().most
-    }
-
     pub(crate) fn concurrency(&self) -> Concurrency {
-        match self.concurrency_limit {
-            ConcurrencyLimit::Fixed(most) => Concurrency {
-                most,
-                adaptive: false,
-            },
-            ConcurrencyLimit::Auto => Concurrency {
-                most: self.concurrency_max,
-                adaptive: true,
-            },
+        Concurrency {
+            limit: self.concurrency_limit,
+            auto_most: self.concurrency_max,
+            ceiling: NonZeroUsize::MAX,
         }
     }
 

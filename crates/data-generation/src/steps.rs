@@ -49,13 +49,10 @@ impl Ask {
         )
     }
 
-    /// How many requests a command may have had under way when it died. One that finds out by itself how many
-    /// are best has at most twice as many as it had before.
+    /// How many requests a command may have had under way when it died: as many as this one may, or as its journal
+    /// shows that there were. One that finds out by itself how many are best has at most twice as many as it had
+    /// before.
     fn most_under_way(&self, answers: &[JournaledAnswer]) -> usize {
-        let most = self.client.concurrency();
-        let Some(first) = self.client.level() else {
-            return most;
-        };
         let began = answers.iter().map(|answer| (answer.at - answer.latency, 1));
         let ended = answers.iter().map(|answer| (answer.at, -1));
         let mut moments: Vec<(SystemTime, isize)> = began.chain(ended).collect();
@@ -65,7 +62,10 @@ impl Ask {
             now += change;
             at_once = at_once.max(usize::try_from(now).unwrap_or(0));
         }
-        first.max(2 * at_once).min(most)
+        match self.client.level() {
+            Some(first) => first.max(2 * at_once),
+            None => self.client.concurrency().max(at_once),
+        }
     }
 
     fn fill(&self, draft: &mut Draft, reply: Reply) {
@@ -158,7 +158,7 @@ impl Step for Ask {
     }
 
     fn places(&self) -> Option<usize> {
-        self.client.level()
+        Some(self.client.places())
     }
 
     fn call_key(&self, row: &Row) -> Option<String> {

@@ -90,8 +90,9 @@ struct Avoided {
 }
 
 impl Adapt {
-    pub(crate) fn new(max: usize) -> Adapt {
-        let level = START.min(max);
+    /// Up to so many; it begins with a level that was good until now, where there is one.
+    pub(crate) fn new(max: usize, level: Option<usize>) -> Adapt {
+        let level = level.unwrap_or(START).clamp(1, max);
         Adapt {
             max,
             level,
@@ -166,6 +167,12 @@ impl Adapt {
         self.base = None;
         self.go_home(((level as f64 * CUT) as usize).max(1));
         self.up_from = None;
+    }
+
+    /// Requests were held up, or are, by something that has nothing to do with how many there are: a pause that
+    /// somebody asked for, a server that is away.
+    pub(crate) fn interrupted(&mut self) {
+        self.go_home(self.home);
     }
 
     fn pass(&mut self, now: Instant) {
@@ -382,7 +389,7 @@ mod tests {
     impl Bursts {
         fn new(max: usize) -> Bursts {
             Bursts {
-                adapt: Adapt::new(max),
+                adapt: Adapt::new(max, None),
                 now: Instant::now(),
             }
         }
@@ -451,6 +458,26 @@ mod tests {
         }
         let after = bursts.now - again;
         assert!(after >= 2 * AVOIDED.0, "{after:?}");
+    }
+
+    #[test]
+    fn time_in_which_something_else_held_them_up_does_not_count() {
+        let mut bursts = Bursts::new(64);
+        while bursts.adapt.level() == 8 {
+            bursts.one(1);
+        }
+        // What began at another level is over; now a round of the trial is on.
+        bursts.many(2);
+        bursts.adapt.interrupted();
+        bursts.now += Duration::from_secs(1000);
+        bursts.adapt.interrupted();
+        let mut levels = vec![bursts.adapt.level()];
+        for _ in 0..30 {
+            bursts.one(1);
+            levels.push(bursts.adapt.level());
+        }
+        levels.dedup();
+        assert_eq!(levels, [8, 16, 32, 64]);
     }
 
     #[test]

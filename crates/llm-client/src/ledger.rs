@@ -114,6 +114,7 @@ impl Ledger {
                 Some(own) => {
                     *own = Meter {
                         limit: own.limit,
+                        slower: own.slower,
                         ..theirs
                     };
                 }
@@ -169,6 +170,13 @@ impl Ledger {
             if meter.limit.unit == Unit::Tokens {
                 meter.settle(now, entry, tokens);
             }
+        }
+    }
+
+    /// Requests leave so many times further apart than the limits say.
+    pub(crate) fn slow(&mut self, slower: f64) {
+        for meter in &mut self.meters {
+            meter.slower = slower;
         }
     }
 
@@ -245,6 +253,13 @@ struct Meter {
     #[serde(default)]
     credit: Micros,
     held: Micros,
+    /// For nobody else to know: each finds out for himself.
+    #[serde(skip, default = "as_it_is")]
+    slower: f64,
+}
+
+fn as_it_is() -> f64 {
+    1.0
 }
 
 impl Meter {
@@ -256,6 +271,7 @@ impl Meter {
             next: 0,
             credit: 0,
             held: 0,
+            slower: as_it_is(),
         }
     }
 
@@ -293,7 +309,11 @@ impl Meter {
         }
         let window = self.limit.window + (self.limit.window / 200).max(10_000);
         let space = u128::from(window) * u128::from(weight) / u128::from(self.limit.amount.max(1));
-        u64::try_from(space).unwrap_or(u64::MAX)
+        let space = u64::try_from(space).unwrap_or(u64::MAX);
+        match self.slower > 1.0 {
+            true => (space as f64 * self.slower) as u64,
+            false => space,
+        }
     }
 
     fn earliest(&self, now: Micros, tokens: u64, burst: u64) -> Micros {

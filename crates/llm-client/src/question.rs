@@ -7,6 +7,7 @@ use crate::body::{self, Reading};
 use crate::classify::classify_read;
 use crate::gate::{Slot, Stopped, Wait};
 use crate::outage::Sign;
+use crate::pace::Slowed;
 use crate::reserve::{Refused, Reserved, guess_of};
 use crate::retry::Spent;
 use crate::{
@@ -46,6 +47,17 @@ pub(crate) struct Question<'a> {
 struct Came {
     outcome: Result<Answer, TransportError>,
     reading: Option<Reading>,
+}
+
+/// Why everybody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// More requests in some time than the endpoint allows.
+    TooFast,
+    /// More than it can work on.
+    Busy,
+    /// Nobody is there.
+    Away,
 }
 
 impl Drop for Question<'_> {
@@ -188,7 +200,7 @@ impl<'a> Question<'a> {
     async fn enter(&self) -> Result<Slot<'a>, Error> {
         self.wait_while_held().await?;
         let mut waited = false;
-        let entered = self.client.gate.enter(|wait| {
+        let entered = self.client.gate.enter(self.spent.lane(), |wait| {
             waited = true;
             let (on, at_most) = match wait {
                 Wait::Slot => (WaitReason::Slot, None),
@@ -210,14 +222,19 @@ impl<'a> Question<'a> {
     /// Waits for the limits. `None`: the gate has closed meanwhile, this slot is worth nothing.
     async fn permit(&self, slot: &Slot<'_>) -> Result<Option<Reserved<'a>>, Error> {
         let mut waited = false;
-        let reserved = Reserved::wait(self.client, self.prompt_tokens, |limit, wait| {
-            waited = true;
-            let limit = limit.to_owned();
-            self.call.event(&Event::Waiting {
-                on: WaitReason::RateLimit { limit },
-                at_most: Some(wait),
-            });
-        });
+        let reserved = Reserved::wait(
+            self.client,
+            self.spent.lane(),
+            self.prompt_tokens,
+            |limit, wait| {
+                waited = true;
+                let limit = limit.to_owned();
+                self.call.event(&Event::Waiting {
+                    on: WaitReason::RateLimit { limit },
+                    at_most: Some(wait),
+                });
+            },
+        );
         let reserved = tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
@@ -248,11 +265,7 @@ impl<'a> Question<'a> {
     }
 
     /// One request, and its answer made safe.
-    async fn send(
-        &mut self,
-        reserved: Reserved<'a>,
-        slot: &mut Slot<'_>,
-    ) -> Result<Came, Error> {
+    async fn send(&mut self, reserved: Reserved<'a>, slot: &mut Slot<'_>) -> Result<Came, Error> {
         self.spent.start();
         self.attempt = self.call.next_attempt();
         let _in_flight = InFlight::new(&self.client.in_flight);
@@ -392,7 +405,7 @@ impl<'a> Question<'a> {
             "the endpoint is away, it is waited for up to {}: {message}",
             in_words(at_most)
         );
-        self.put_off(class, reason, hint, slot, PROBES)
+        self.put_off(class, reason, hint, slot, Cause::Away)
     }
 
     fn repeat(
@@ -446,22 +459,35 @@ impl<'a> Question<'a> {
         hint: Option<Duration>,
         slot: Slot<'a>,
     ) -> Next<'a> {
-        self.put_off(class, message, hint, slot, u32::MAX)
+        let cause = match class {
+            "rate_limited" => Cause::TooFast,
+            _ => Cause::Busy,
+        };
+        self.put_off(class, message, hint, slot, cause)
     }
 
-    /// Closes the gate for all; the wait grows with each pause in a row, up to the one of that number.
+    /// Closes the gate for all; the wait grows with each pause in a row.
     fn put_off(
         &mut self,
         class: &'static str,
         message: String,
         hint: Option<Duration>,
         mut slot: Slot<'a>,
-        longest: u32,
+        cause: Cause,
     ) -> Next<'a> {
-        let (wait, closed) = slot.pause(&message, hint.is_some(), |nth| {
+        let is_news = slot.is_news();
+        let longest = match cause {
+            Cause::Away => PROBES,
+            Cause::TooFast | Cause::Busy => u32::MAX,
+        };
+        let too_many = cause != Cause::Away;
+        let (wait, closed) = slot.pause(&message, too_many, hint.is_some(), |nth| {
             self.client.schedule.wait(nth.min(longest), hint)
         });
         drop(slot);
+        if is_news && cause == Cause::TooFast {
+            self.slow_down(wait);
+        }
         if self.spent.too_old_after(wait, &self.client.options.retry) {
             return Next::Settled(Err(self.too_old(class, &message)));
         }
@@ -484,6 +510,22 @@ impl<'a> Question<'a> {
             wait,
         });
         Next::Again(None)
+    }
+
+    /// The endpoint allows less than it was thought to.
+    fn slow_down(&self, wait: Duration) {
+        let Some(Slowed { share, is_first }) = self.client.limiter.pushed_back(wait) else {
+            return;
+        };
+        let percent = (share * 100.0).round();
+        let message = format!(
+            "the endpoint pushes back although the limits are kept: requests leave at {percent} % of the configured rate for now, and faster again where it lets them"
+        );
+        tracing::info!(share, "{message}");
+        if is_first {
+            let class = "slowed_down";
+            self.call.event(&Event::Warned { class, message });
+        }
     }
 
     /// An error that would stop the run. In the middle of one it may be a hiccup: one request goes alone first.

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::queue::Lane;
 use crate::{Budget, RetryOptions};
 
 /// How long to wait, with luck in it so that many rows do not come back at the same moment.
@@ -60,6 +61,14 @@ pub(crate) struct Spent {
 impl Spent {
     pub(crate) fn start(&mut self) {
         self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// In which lane it waits for the next request.
+    pub(crate) fn lane(&self) -> Lane {
+        match self.since {
+            None => Lane::New,
+            Some(_) => Lane::Again,
+        }
     }
 
     /// Counts a bad outcome. `None`: the budget is used up; else the number of the repeat, from 1.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, Client, ClientOptions, Error, ErrorKind, Event, LimitOptions, Reply, Request,
-    TransportError, TransportKind, WaitReason,
+    Answer, Client, Error, ErrorKind, Event, LimitOptions, Reply, Request, TransportError,
+    TransportKind, WaitReason,
 };
 use futures::future::join_all;
 use tokio::time::{Instant, advance};
@@ -194,35 +194,6 @@ async fn concurrency_holds_and_can_be_changed() {
     assert_eq!(client.in_flight(), 1);
     assert!(asking.await.unwrap().iter().all(Result::is_ok));
     assert_eq!(client.in_flight(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_most_can_be_changed_while_it_adapts() {
-    let model = Scripted::slow(Duration::from_secs(1), |_, _| Ok(Answer::text("good")));
-    let client = client(
-        &model,
-        ClientOptions {
-            adaptive: true,
-            ..at_once(32)
-        },
-    );
-    assert_eq!((client.level(), client.concurrency()), (Some(8), 32));
-    let asking = tokio::spawn({
-        let client = Arc::clone(&client);
-        let ask = move |n| {
-            let client = Arc::clone(&client);
-            async move { client.ask(&row(n)).await }
-        };
-        async move { join_all((0..2_000).map(ask)).await }
-    });
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!((client.level(), model.most_at_once()), (Some(32), 32));
-    client.set_concurrency(4.try_into().unwrap());
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!((client.level(), client.in_flight()), (Some(4), 4));
-    client.set_concurrency(64.try_into().unwrap());
-    assert!(asking.await.unwrap().iter().all(Result::is_ok));
-    assert_eq!(model.most_at_once(), 64);
 }
 
 #[tokio::test(start_paused = true)]
