@@ -62,9 +62,10 @@ impl Ask {
             now += change;
             at_once = at_once.max(usize::try_from(now).unwrap_or(0));
         }
+        let most = self.client.concurrency().max(at_once);
         match self.client.level() {
-            Some(first) => first.max(2 * at_once),
-            None => self.client.concurrency().max(at_once),
+            Some(first) => first.max(2 * at_once).min(most),
+            None => most,
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Question<'a> {
     probed: bool,
     /// Its number among those that share the endpoint.
     number: u64,
+    /// How often the endpoint had been away when that was last looked at.
+    outages: u32,
     /// What was wrong with the last earlier answer that settled nothing.
     unsettled: Option<(&'static str, String)>,
     /// Tokens of the prompt: a guess, for answers that do not say.
@@ -93,6 +95,7 @@ impl<'a> Question<'a> {
             attempt: 0,
             probed: false,
             number: client.outage.joined(),
+            outages: client.outage.times(),
             prompt_tokens: guess_of(request),
             unsettled: None,
         }
@@ -417,8 +420,11 @@ impl<'a> Question<'a> {
     ) -> Next<'a> {
         let options = &self.client.options.retry;
         let never = !self.client.has_succeeded();
-        self.spent.unreachable += u32::from(Sign::is_nobody_there(class));
-        if never && self.spent.unreachable >= NOBODY_THERE {
+        let outages = self.client.outage.times();
+        if std::mem::replace(&mut self.outages, outages) != outages {
+            self.spent.was_away();
+        }
+        if Sign::is_nobody_there(class) && self.spent.not_reached() >= NOBODY_THERE && never {
             return self.halt(
                 "endpoint_down",
                 self.with_address(message),

@@ -55,7 +55,7 @@ pub(crate) struct Spent {
     empty: u32,
     repeats: u32,
     /// Failures of the way to the endpoint: refused, gateway.
-    pub(crate) unreachable: u32,
+    unreachable: u32,
 }
 
 impl Spent {
@@ -90,6 +90,18 @@ impl Spent {
         }
         self.repeats += 1;
         (more && self.attempts < options.max_attempts).then_some(self.repeats)
+    }
+
+    /// Counts that the endpoint could not be reached; says how often that was so.
+    pub(crate) fn not_reached(&mut self) -> u32 {
+        self.unreachable += 1;
+        self.unreachable
+    }
+
+    /// The endpoint was away, as it turned out: what that cost is given back.
+    pub(crate) fn was_away(&mut self) {
+        let lost = std::mem::take(&mut self.unreachable);
+        self.attempts = self.attempts.saturating_sub(lost);
     }
 
     /// Whether the next fault of server or network would be the last.
