@@ -99,7 +99,10 @@ fn more_at_the_same_time_than_there_is_room_for_is_said_on_both_sides() {
     let mut run = folder.shell(limited).start();
     run.until_lines(RESULT, 1);
     let told = ctl(&folder, ["set", "concurrency=5000"]).exits(0).stderr;
-    assert_snapshot!(settled(&told), @"");
+    assert_snapshot!(settled(&told), @"
+    rate_limit null, token_limit null, concurrency_limit 128
+    this system allows 192 open files, so 128 requests at a time instead of 5000; `ulimit -n` raises it
+    ");
     let ended = run.exits(0);
     assert_eq!(server.seen().at_once, 128);
     let said = "this system allows 192 open files, so 128 requests at a time instead of 5000";
