@@ -405,6 +405,16 @@ mod tests {
         fn many(&mut self, bursts: usize) {
             (0..bursts).for_each(|_| self.one(1));
         }
+
+        fn until_above(&mut self, level: usize) {
+            for _ in 0..1_000 {
+                if self.adapt.level() > level {
+                    return;
+                }
+                self.one(1);
+            }
+            panic!("it never comes above {level}");
+        }
     }
 
     #[test]
@@ -447,15 +457,11 @@ mod tests {
         }
         assert_eq!(levels.iter().max(), Some(&45));
         // A little above it first, and twice as long a wait when that is pushed back too.
-        while bursts.adapt.level() <= 45 {
-            bursts.one(1);
-        }
+        bursts.until_above(45);
         assert_eq!(bursts.adapt.level(), 55);
         bursts.adapt.pushed_back(bursts.now, 55);
         let again = bursts.now;
-        while bursts.adapt.level() <= 55 {
-            bursts.one(1);
-        }
+        bursts.until_above(55);
         let after = bursts.now - again;
         assert!(after >= 2 * AVOIDED.0, "{after:?}");
     }
@@ -463,9 +469,7 @@ mod tests {
     #[test]
     fn time_in_which_something_else_held_them_up_does_not_count() {
         let mut bursts = Bursts::new(64);
-        while bursts.adapt.level() == 8 {
-            bursts.one(1);
-        }
+        bursts.until_above(8);
         // What began at another level is over; now a round of the trial is on.
         bursts.many(2);
         bursts.adapt.interrupted();

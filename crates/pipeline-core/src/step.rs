@@ -92,8 +92,9 @@ pub trait Step: Send + Sync {
     fn resume(&self, _past: &Past<'_>) {}
 
     /// How many rows are worth being at work now, where that changes while the run works; asked before a row is
-    /// taken up, and once a second. It is never more than [`RunOptions::concurrency`](crate::RunOptions::concurrency), and where
-    /// several steps have a say the least counts.
+    /// taken up, and once a second. It is never more than
+    /// [`RunOptions::concurrency`](crate::RunOptions::concurrency), and where several steps have a say the least
+    /// counts.
     fn places(&self) -> Option<usize> {
         None
     }
