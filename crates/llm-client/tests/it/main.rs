@@ -18,6 +18,8 @@ mod fuzz_hints;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod limiter;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod reading;
