@@ -61,8 +61,8 @@ pub(crate) struct Ctl {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CtlAction {
-    /// Changes limits: rate_limit=600 (requests a minute), token_limit=90000, concurrency_limit=16; null for no
-    /// limit.
+    /// Changes limits: rate_limit=600 (requests a minute), token_limit=90000, null for no limit; concurrency=16
+    /// (requests at the same time), `auto` for as many as give the most throughput.
     Set {
         /// What to change.
         #[arg(value_name = "KEY=VALUE", required = true)]
@@ -148,9 +148,10 @@ pub(crate) struct Retry {
     /// One value of the configuration, such as model.rate_limit=60; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Requests at the same time. Overrides run.concurrency_limit.
-    #[arg(long, value_name = "N")]
-    pub(crate) concurrency: Option<usize>,
+    /// Requests at the same time, or `auto` for as many as give the most throughput. Overrides
+    /// run.concurrency_limit.
+    #[arg(long, value_name = "N|auto")]
+    pub(crate) concurrency: Option<String>,
     /// Prints the summary as one line of JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -176,9 +177,10 @@ pub(crate) struct Run {
     /// What to take out of each answer: none, tag:NAME[:all|first|last], regex:PATTERN or json.
     #[arg(long, value_name = "SPEC")]
     pub(crate) extract: Option<String>,
-    /// Requests at the same time. Overrides run.concurrency_limit.
-    #[arg(long, value_name = "N")]
-    pub(crate) concurrency: Option<usize>,
+    /// Requests at the same time, or `auto` for as many as give the most throughput. Overrides
+    /// run.concurrency_limit.
+    #[arg(long, value_name = "N|auto")]
+    pub(crate) concurrency: Option<String>,
     /// Only the first N rows of the input, done or not.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,

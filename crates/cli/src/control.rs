@@ -3,17 +3,19 @@
 //! Whoever asks sends one line of JSON and gets one line of JSON back.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_generation::settings::ConcurrencyLimit;
 use data_generation::{Steering, StopHandle, StopKind};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, unix::OwnedReadHalf, unix::OwnedWriteHalf};
 
+use crate::files::Room;
 use crate::output::{self, counted};
 use crate::progress::Screen;
 
@@ -52,7 +54,7 @@ pub(crate) struct Values {
     #[serde(skip_serializing_if = "Option::is_none", with = "given")]
     pub(crate) token_limit: Option<Option<NonZeroU32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) concurrency_limit: Option<NonZeroUsize>,
+    pub(crate) concurrency_limit: Option<ConcurrencyLimit>,
 }
 
 /// A null that was written is told from one that was not.
@@ -81,10 +83,14 @@ pub(crate) enum Reply {
     Now {
         rate_limit: Option<u64>,
         token_limit: Option<u64>,
-        concurrency_limit: Option<usize>,
+        concurrency_limit: Option<ConcurrencyLimit>,
+        /// Requests at the same time, as many as may be at present.
+        places: usize,
         paused: bool,
         draining: bool,
         in_flight: usize,
+        /// What is not as it was asked for, and why.
+        but: Option<String>,
     },
     /// What was sent is no order.
     Refused(String),
@@ -95,11 +101,13 @@ pub(crate) struct Wheel {
     pub(crate) steering: Steering,
     pub(crate) stop: StopHandle,
     pub(crate) screen: Screen,
+    pub(crate) room: Room,
 }
 
 impl Wheel {
     fn obey(&self, order: Order) -> Reply {
         let steering = &self.steering;
+        let mut but = None;
         match order {
             Order::Set(values) => {
                 if let Some(requests) = values.rate_limit {
@@ -116,10 +124,18 @@ impl Wheel {
                         or_none(tokens)
                     ));
                 }
-                if let Some(requests) = values.concurrency_limit {
-                    steering.set_concurrency(requests);
+                if let Some(limit) = values.concurrency_limit {
+                    steering.set_concurrency(limit);
+                    self.screen.adapts(limit == ConcurrencyLimit::Auto);
+                    let now = steering.steered().concurrency.unwrap_or(limit);
                     self.screen
-                        .note(&format!("`datagen ctl`: concurrency_limit is {requests}"));
+                        .note(&format!("`datagen ctl`: concurrency_limit is {now}"));
+                    if let ConcurrencyLimit::Fixed(wanted) = limit {
+                        but = self.room.too_little_for(wanted.get());
+                    }
+                    if let Some(but) = &but {
+                        self.screen.note(but);
+                    }
                 }
             }
             Order::Pause => {
@@ -145,10 +161,12 @@ impl Wheel {
         Reply::Now {
             rate_limit: now.rate_limit.map(Into::into),
             token_limit: now.token_limit.map(Into::into),
-            concurrency_limit: now.concurrency.map(Into::into),
+            concurrency_limit: now.concurrency,
+            places: now.places,
             paused: now.paused,
             draining: self.stop.is_stopping(),
             in_flight: now.in_flight,
+            but,
         }
     }
 }
@@ -266,21 +284,30 @@ pub(crate) fn tell(reply: &Reply) {
             rate_limit,
             token_limit,
             concurrency_limit,
+            places,
             paused,
             draining,
             in_flight,
+            but,
         } => {
             let state = match (draining, paused) {
                 (true, _) => "draining",
                 (false, true) => "paused",
                 (false, false) => "working",
             };
+            let now = match concurrency_limit {
+                Some(ConcurrencyLimit::Auto) => format!(" (now {places})"),
+                _ => String::new(),
+            };
             output::line(&format!(
-                "{state}, {in_flight} in flight; rate_limit {}, token_limit {}, concurrency_limit {}",
+                "{state}, {in_flight} in flight; rate_limit {}, token_limit {}, concurrency_limit {}{now}",
                 or_none(*rate_limit),
                 or_none(*token_limit),
                 or_none(*concurrency_limit)
             ));
+            if let Some(but) = but {
+                output::line(but);
+            }
         }
         Reply::Refused(why) => output::error_line(&format!("error: {why}")),
     }

@@ -48,15 +48,17 @@ fn parse(assignments: &[String]) -> Result<Values, Failure> {
         match key {
             "rate_limit" | "model.rate_limit" => values.rate_limit = Some(amount()?),
             "token_limit" | "model.token_limit" => values.token_limit = Some(amount()?),
-            "concurrency_limit" | "run.concurrency_limit" => {
-                let number = value.parse().map_err(|_| {
-                    Failure::usage(format!("{key}: `{value}` is no number above 0"))
+            "concurrency" | "concurrency_limit" | "run.concurrency_limit" => {
+                let limit = value.parse().map_err(|()| {
+                    Failure::usage(format!(
+                        "{key}: `{value}` is neither a number above 0 nor `auto`"
+                    ))
                 })?;
-                values.concurrency_limit = Some(number);
+                values.concurrency_limit = Some(limit);
             }
             other => {
                 return Err(Failure::usage(format!(
-                    "`{other}` cannot be changed while a run works; rate_limit, token_limit and concurrency_limit can"
+                    "`{other}` cannot be changed while a run works; rate_limit, token_limit and concurrency can"
                 )));
             }
         }
@@ -100,11 +102,15 @@ mod tests {
         let values = parse(&given.map(str::to_owned)).unwrap();
         assert_eq!(values.rate_limit.unwrap().unwrap().get(), 600);
         assert_eq!(values.token_limit, Some(None));
-        assert_eq!(values.concurrency_limit.unwrap().get(), 9);
+        assert_eq!(values.concurrency_limit.unwrap().to_string(), "9");
+        let values = parse(&["concurrency=auto".to_owned()]).unwrap();
+        assert_eq!(values.concurrency_limit.unwrap().to_string(), "auto");
         for wrong in [
             "rate_limit",
             "rate_limit=0",
             "rate_limit=fast",
+            "concurrency=0",
+            "concurrency=null",
             "temperature=1",
         ] {
             assert!(parse(&[wrong.to_owned()]).is_err(), "{wrong}");

@@ -2,15 +2,37 @@
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::progress::Screen;
-
 /// What the program itself keeps open: the run's files, the log, the terminal, the runtime.
 const OWN_FILES: u64 = 64;
 
+/// How much the system allows.
+pub(crate) struct Room {
+    /// Open files, where they are limited.
+    pub(crate) files: Option<u64>,
+    /// Requests at the same time.
+    pub(crate) requests: usize,
+}
+
+impl Room {
+    /// What to say where more are wanted.
+    pub(crate) fn too_little_for(&self, wanted: usize) -> Option<String> {
+        let (most, files) = (self.requests, self.files?);
+        (wanted > most).then(|| {
+            format!(
+                "this system allows {files} open files, so {most} requests at a time instead of {wanted}; `ulimit -n` raises it"
+            )
+        })
+    }
+}
+
 /// Raises the soft limit of open files to the hard one; so many requests may then be under way at once.
-pub(crate) fn places(wanted: usize, offline: bool, screen: &Screen) -> usize {
+pub(crate) fn room(offline: bool) -> Room {
+    let unlimited = Room {
+        files: None,
+        requests: usize::MAX,
+    };
     if offline {
-        return wanted;
+        return unlimited;
     }
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum || limit.maximum.is_none() {
@@ -20,15 +42,11 @@ pub(crate) fn places(wanted: usize, offline: bool, screen: &Screen) -> usize {
         }
     }
     let Some(files) = getrlimit(Resource::Nofile).current else {
-        return wanted;
+        return unlimited;
     };
-    let room = usize::try_from(files.saturating_sub(OWN_FILES))
-        .unwrap_or(usize::MAX)
-        .max(1);
-    if wanted > room {
-        screen.note(&format!(
-            "this system allows {files} open files, so {room} requests at a time instead of {wanted}; `ulimit -n` raises it"
-        ));
+    let requests = usize::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX);
+    Room {
+        files: Some(files),
+        requests: requests.max(1),
     }
-    wanted.min(room)
 }

@@ -1,7 +1,7 @@
 //! What a run shows while it works: a bar on a terminal, plain lines elsewhere, nothing when quiet.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,10 @@ struct Inner {
     ok: AtomicU64,
     failed: AtomicU64,
     in_flight: AtomicU64,
+    /// How many may be.
+    places: AtomicU64,
+    /// Whether that is found out on the way.
+    adapts: AtomicBool,
     tokens: AtomicU64,
     state: Mutex<State>,
 }
@@ -91,9 +95,16 @@ impl Screen {
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
+            places: AtomicU64::new(0),
+            adapts: AtomicBool::new(false),
             tokens: AtomicU64::new(0),
             state: Mutex::new(state),
         }))
+    }
+
+    /// Whether it is found out on the way how many may be in flight.
+    pub(crate) fn adapts(&self, adapts: bool) {
+        self.0.adapts.store(adapts, Ordering::Relaxed);
     }
 
     /// Requests under way.
@@ -163,7 +174,11 @@ impl Screen {
             None => format!("{} rows", done + state.before),
         });
         parts.push(format!("{} failed", self.0.failed.load(Ordering::Relaxed)));
-        parts.push(format!("{} in flight", self.in_flight()));
+        let places = self.0.places.load(Ordering::Relaxed);
+        parts.push(match self.0.adapts.load(Ordering::Relaxed) {
+            true => format!("{} in flight of {places} (auto)", self.in_flight()),
+            false => format!("{} in flight", self.in_flight()),
+        });
         let seconds = state.began.elapsed().as_secs_f64();
         let rate = if seconds > 0.2 {
             done as f64 / seconds
@@ -264,6 +279,7 @@ impl Observer for Screen {
                 ));
             }
             Event::Warning { message } => self.note(&format!("warning: {message}")),
+            Event::Places { places } => inner.places.store(*places as u64, Ordering::Relaxed),
             Event::Sending { .. } => drop(inner.in_flight.fetch_add(1, Ordering::Relaxed)),
             Event::Answered { .. } => drop(inner.in_flight.fetch_sub(1, Ordering::Relaxed)),
             Event::Spent {
@@ -419,6 +435,17 @@ mod tests {
         screen.event(&Event::WaitEnded { id: id("2") });
         screen.state().pause = None;
         assert_eq!(said(), None);
+        screen.event(&Event::Places { places: 24 });
+        assert_eq!(
+            screen.text(&screen.state()),
+            "0 rows · 0 failed · 0 in flight · 0 tokens · offline"
+        );
+        screen.adapts(true);
+        assert_eq!(
+            screen.text(&screen.state()),
+            "0 rows · 0 failed · 0 in flight of 24 (auto) · 0 tokens · offline"
+        );
+        screen.adapts(false);
         assert_eq!(
             screen.text(&screen.state()),
             "0 rows · 0 failed · 0 in flight · 0 tokens · offline"

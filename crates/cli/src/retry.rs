@@ -9,7 +9,7 @@ use crate::args::Retry;
 use crate::failure::Failure;
 use crate::output::quoted;
 use crate::pipeline;
-use crate::run::{Manner, carry_out, command};
+use crate::run::{Manner, carry_out, command, number_or_word};
 
 pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -21,8 +21,9 @@ pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
     for assignment in &retry.set {
         builder = builder.assignment(assignment);
     }
-    if let Some(concurrency) = retry.concurrency {
-        builder = builder.flag("run.concurrency_limit", "--concurrency", concurrency);
+    if let Some(concurrency) = &retry.concurrency {
+        let value = number_or_word(concurrency);
+        builder = builder.flag("run.concurrency_limit", "--concurrency", value);
     }
     let built = pipeline::build(builder)?;
     let job = built

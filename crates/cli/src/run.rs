@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use data_generation::settings::ConcurrencyLimit;
 use data_generation::{
     DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Source, Steering, StopHandle,
 };
@@ -27,8 +28,9 @@ pub(crate) fn run(run: &Run) -> Result<ExitCode, Failure> {
     if let Some(spec) = &run.extract {
         builder = builder.flag("run.extract", "--extract", spec);
     }
-    if let Some(concurrency) = run.concurrency {
-        builder = builder.flag("run.concurrency_limit", "--concurrency", concurrency);
+    if let Some(concurrency) = &run.concurrency {
+        let value = number_or_word(concurrency);
+        builder = builder.flag("run.concurrency_limit", "--concurrency", value);
     }
     if run.skip_invalid {
         builder = builder.flag("run.skip_invalid", "--skip-invalid", true);
@@ -65,11 +67,7 @@ pub(crate) fn carry_out<'a>(
 ) -> Result<ExitCode, Failure> {
     let log = Log::start(&built.settings().logging)?;
     let screen = Screen::new(manner.quiet, built.is_offline());
-    let concurrency = files::places(
-        built.settings().run.concurrency_limit.get(),
-        built.is_offline(),
-        &screen,
-    );
+    let room = files::room(built.is_offline());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -77,8 +75,7 @@ pub(crate) fn carry_out<'a>(
         .map_err(|error| Failure::io("could not start", &error))?;
     let (stop, steering) = (StopHandle::new(), Steering::new());
     let (opened, folder) = watch::channel(None);
-    let job = job
-        .concurrency_limit(concurrency)
+    let job = within(&room, built, job, &screen)
         .stop_handle(&stop)
         .steering(&steering)
         .observer(screen.clone())
@@ -91,6 +88,7 @@ pub(crate) fn carry_out<'a>(
         steering,
         stop: stop.clone(),
         screen: screen.clone(),
+        room,
     };
     let drain = Duration::from_secs(built.settings().run.drain_s);
     let outcome = runtime.block_on(async {
@@ -108,6 +106,29 @@ pub(crate) fn carry_out<'a>(
     screen.clear();
     let outcome = outcome.map_err(|error| Failure::io("could not listen for signals", &error))?;
     conclude(manner, built, outcome, &log)
+}
+
+/// No more requests at the same time than there is room for their connections. Where the number is found out on
+/// the way that is one bound of several, and not worth a word.
+fn within<'a>(
+    room: &files::Room,
+    built: &DataGenerationPipeline,
+    job: RunBuilder<'a>,
+    screen: &Screen,
+) -> RunBuilder<'a> {
+    if let ConcurrencyLimit::Fixed(wanted) = built.settings().run.concurrency_limit
+        && let Some(what) = room.too_little_for(wanted.get())
+    {
+        screen.note(&what);
+    }
+    screen.adapts(built.settings().run.concurrency_limit == ConcurrencyLimit::Auto);
+    job.concurrency_ceiling(room.requests)
+}
+
+/// `--concurrency`, as a value of the configuration.
+pub(crate) fn number_or_word(text: &str) -> Value {
+    text.parse::<u64>()
+        .map_or_else(|_| Value::from(text), Value::from)
 }
 
 /// What the command line says of this run alone.

@@ -224,6 +224,15 @@ impl Builder {
         need_time_stamp: bool => "output_data.need_time_stamp";
         /// `run.concurrency_limit`: requests at the same time.
         concurrency_limit: usize => "run.concurrency_limit";
+        /// `run.concurrency_max`: requests at the same time, at most, with
+        /// [`concurrency_auto`](Builder::concurrency_auto).
+        concurrency_max: usize => "run.concurrency_max";
+    }
+
+    /// `run.concurrency_limit: auto`: as many requests at the same time as give the most throughput, found out
+    /// while the run works.
+    pub fn concurrency_auto(self) -> Builder {
+        self.set("run.concurrency_limit", "auto")
     }
 
     /// No network and no key: the offline model answers.

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::builder::Environment;
 use crate::check::PromptCheck;
+use crate::limits::Concurrency;
 use crate::rows::IntoSource;
 use crate::run::RunBuilder;
 use crate::settings::{Provider, Settings};
@@ -232,7 +233,7 @@ impl DataGenerationPipeline {
     ///
     /// When an address, a header or a key is missing or wrong.
     pub fn check_model(&self) -> Result<(), Error> {
-        self.model(self.extractor.as_ref(), self.settings.run.concurrency_limit)
+        self.model(self.extractor.as_ref(), NonZeroUsize::MIN)
             .map(drop)
     }
 
@@ -383,14 +384,15 @@ impl DataGenerationPipeline {
     pub(crate) fn workflow(
         &self,
         extractor: Option<Arc<dyn Extract>>,
-        concurrency: NonZeroUsize,
+        concurrency: Concurrency,
         steering: &Steering,
     ) -> Result<Workflow, Error> {
-        let model = self.model(extractor.as_ref(), concurrency)?;
+        let model = self.model(extractor.as_ref(), concurrency.ceiling)?;
         let run = &self.settings.run;
         let offline = self.is_offline();
         let options = ClientOptions {
-            concurrency,
+            concurrency: concurrency.most(),
+            adaptive: concurrency.is_auto(),
             // Limits guard an endpoint; there is none.
             limits: self.limits()?,
             retry: run.retry.clone(),
@@ -415,7 +417,7 @@ impl DataGenerationPipeline {
     fn model(
         &self,
         extractor: Option<&Arc<dyn Extract>>,
-        concurrency: NonZeroUsize,
+        connections: NonZeroUsize,
     ) -> Result<Arc<dyn Model>, Error> {
         if let Some(own) = &self.own_model {
             return Ok(Arc::clone(own));
@@ -425,7 +427,7 @@ impl DataGenerationPipeline {
                 &self.settings,
                 extractor.cloned(),
             )?)),
-            Provider::OpenAi => self.endpoint(concurrency),
+            Provider::OpenAi => self.endpoint(connections),
         }
     }
 
@@ -451,7 +453,7 @@ impl DataGenerationPipeline {
         Ok(options)
     }
 
-    fn endpoint(&self, concurrency: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {
+    fn endpoint(&self, connections: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {
         let model = &self.settings.model;
         let key = credentials::key(model, &self.secrets, &self.origins, |name| {
             self.environment.get(name)
@@ -469,7 +471,7 @@ impl DataGenerationPipeline {
             idle: Duration::from_secs_f64(timeouts.idle_s),
             total: Duration::from_secs_f64(timeouts.total_s),
         };
-        options.concurrency = concurrency.get();
+        options.concurrency = connections.get();
         let model = OpenAi::new(options).map_err(|error| self.named(error))?;
         Ok(Arc::new(model))
     }

@@ -1,8 +1,9 @@
 //! Limits as the configuration names them.
 
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use data_generation_llm_client::{LimitFile, LimitOptions, Rates};
 use serde::de::{self, Unexpected, Visitor};
@@ -60,6 +61,103 @@ impl<'de> Deserialize<'de> for RateLimit {
             }
         }
         deserializer.deserialize_any(OfRateLimit)
+    }
+}
+
+/// `run.concurrency_limit`: requests at the same time, or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConcurrencyLimit {
+    /// So many.
+    Fixed(NonZeroUsize),
+    /// As many as give the most throughput: found out while the run works, up to `run.concurrency_max`.
+    Auto,
+}
+
+impl Serialize for ConcurrencyLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ConcurrencyLimit::Fixed(requests) => requests.serialize(serializer),
+            ConcurrencyLimit::Auto => serializer.serialize_str("auto"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ConcurrencyLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ConcurrencyLimit, D::Error> {
+        struct OfConcurrency;
+        impl Visitor<'_> for OfConcurrency {
+            type Value = ConcurrencyLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, 1 or more, or `auto`")
+            }
+
+            fn visit_u64<E: de::Error>(self, requests: u64) -> Result<ConcurrencyLimit, E> {
+                let fits = usize::try_from(requests).ok().and_then(NonZeroUsize::new);
+                fits.map(ConcurrencyLimit::Fixed)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(requests), &self))
+            }
+
+            fn visit_i64<E: de::Error>(self, requests: i64) -> Result<ConcurrencyLimit, E> {
+                match u64::try_from(requests) {
+                    Ok(requests) => self.visit_u64(requests),
+                    Err(_) => Err(E::invalid_value(Unexpected::Signed(requests), &self)),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ConcurrencyLimit, E> {
+                match text {
+                    "auto" => Ok(ConcurrencyLimit::Auto),
+                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(OfConcurrency)
+    }
+}
+
+impl fmt::Display for ConcurrencyLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConcurrencyLimit::Fixed(requests) => requests.fmt(f),
+            ConcurrencyLimit::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl FromStr for ConcurrencyLimit {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<ConcurrencyLimit, ()> {
+        match text {
+            "auto" => Ok(ConcurrencyLimit::Auto),
+            number => number.parse().map(ConcurrencyLimit::Fixed).map_err(drop),
+        }
+    }
+}
+
+/// How many requests at the same time, as client and run take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Concurrency {
+    pub(crate) limit: ConcurrencyLimit,
+    /// The most that are tried where it is found out.
+    pub(crate) auto_most: NonZeroUsize,
+    /// The most that there may ever be, whatever else is said.
+    pub(crate) ceiling: NonZeroUsize,
+}
+
+impl Concurrency {
+    /// As many as there may be, as things are now.
+    pub(crate) fn most(&self) -> NonZeroUsize {
+        let most = match self.limit {
+            ConcurrencyLimit::Fixed(requests) => requests,
+            ConcurrencyLimit::Auto => self.auto_most,
+        };
+        most.min(self.ceiling)
+    }
+
+    pub(crate) fn is_auto(&self) -> bool {
+        self.limit == ConcurrencyLimit::Auto
     }
 }
 

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::Stream;
 use serde_json::{Value, json};
 
+use crate::limits::{Concurrency, ConcurrencyLimit};
 use crate::steering::Steering;
 use crate::trace::Trace;
 use crate::{DataGenerationPipeline, Error};
@@ -28,7 +29,7 @@ pub struct RunBuilder<'a> {
     pipeline: &'a DataGenerationPipeline,
     source: Source,
     start: Start,
-    concurrency: NonZeroUsize,
+    concurrency: Concurrency,
     extractor: Option<Arc<dyn Extract>>,
     limit: Option<u64>,
     skip_invalid: bool,
@@ -47,7 +48,7 @@ impl<'a> RunBuilder<'a> {
             pipeline,
             source,
             start: Start::default(),
-            concurrency: settings.run.concurrency_limit,
+            concurrency: settings.run.concurrency(),
             extractor: pipeline.extractor(),
             limit: None,
             skip_invalid: settings.run.skip_invalid,
@@ -62,7 +63,22 @@ impl<'a> RunBuilder<'a> {
 
     /// Requests at the same time, instead of `run.concurrency_limit`; 0 counts as 1.
     pub fn concurrency_limit(mut self, limit: usize) -> Self {
-        self.concurrency = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
+        self.concurrency.limit = ConcurrencyLimit::Fixed(at_least_one(limit));
+        self
+    }
+
+    /// As many requests at the same time as give the most throughput, up to so many (0 counts as 1), instead of
+    /// `run.concurrency_limit` and `run.concurrency_max`.
+    pub fn concurrency_auto(mut self, most: usize) -> Self {
+        self.concurrency.limit = ConcurrencyLimit::Auto;
+        self.concurrency.auto_most = at_least_one(most);
+        self
+    }
+
+    /// Never more requests at the same time than so many (0 counts as 1), whatever is configured or said while the
+    /// run works: there may be no room for more connections.
+    pub fn concurrency_ceiling(mut self, most: usize) -> Self {
+        self.concurrency.ceiling = at_least_one(most);
         self
     }
 
@@ -230,7 +246,8 @@ impl<'a> RunBuilder<'a> {
         if let Some(extractor) = &self.extractor {
             extractor.check()?;
         }
-        let mut options = pipeline.run_options(self.concurrency);
+        // How many rows are worth being at work is for the client to say, up to here.
+        let mut options = pipeline.run_options(self.concurrency.ceiling);
         options.limit = self.limit;
         options.skip_invalid = self.skip_invalid;
         options.add = self.add;
@@ -239,11 +256,18 @@ impl<'a> RunBuilder<'a> {
             .extractor
             .as_ref()
             .map_or("none", |extractor| extractor.name());
-        let of_this_run = [
-            ("run.concurrency_limit", json!(self.concurrency)),
+        let most = self.concurrency.most();
+        let mut of_this_run = vec![
             ("run.extract", json!(extract)),
             ("run.skip_invalid", json!(self.skip_invalid)),
         ];
+        match self.concurrency.is_auto() {
+            true => of_this_run.extend([
+                ("run.concurrency_limit", json!("auto")),
+                ("run.concurrency_max", json!(most)),
+            ]),
+            false => of_this_run.push(("run.concurrency_limit", json!(most))),
+        }
         let run = Run {
             settings: pipeline.settings_with_origins(of_this_run),
             place: pipeline.place(),
@@ -270,6 +294,10 @@ impl<'a> IntoFuture for RunBuilder<'a> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.execute())
     }
+}
+
+fn at_least_one(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Records that are durable and not taken yet. At most one commit's worth comes at a time, and the run

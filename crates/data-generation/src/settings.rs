@@ -11,13 +11,14 @@ use data_generation_templating::Syntax;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use crate::limits::{LimitSettings, RateLimit};
+use crate::limits::Concurrency;
+pub use crate::limits::{ConcurrencyLimit, LimitSettings, RateLimit};
 
 /// The effective configuration. Its default is the built-in default of every key.
 ///
 /// ```
 /// let defaults = data_generation::Settings::default();
-/// assert_eq!(defaults.run.concurrency_limit.get(), 5);
+/// assert_eq!(serde_json::json!(defaults.run.concurrency_limit), 5);
 /// assert_eq!(defaults.model.rate_limit, None);
 /// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -203,8 +204,11 @@ impl Default for OutputSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
-    /// Requests at the same time, at least 1.
-    pub concurrency_limit: NonZeroUsize,
+    /// Requests at the same time, at least 1; or `auto`: as many as give the most throughput, found out while
+    /// the run works.
+    pub concurrency_limit: ConcurrencyLimit,
+    /// Requests at the same time, at most, with `concurrency_limit: auto`.
+    pub concurrency_max: NonZeroUsize,
     /// `none`, `tag:NAME[:all|first|last]`, `regex:PATTERN` or `json`.
     pub extract: String,
     /// How often, for each row, an answer is asked for again when nothing can be extracted from it. Each is
@@ -237,7 +241,8 @@ impl Default for RunSettings {
         let options = data_generation_pipeline_core::RunOptions::default();
         let llm = data_generation_llm_client::ClientOptions::default();
         RunSettings {
-            concurrency_limit: options.concurrency,
+            concurrency_limit: ConcurrencyLimit::Fixed(options.concurrency),
+            concurrency_max: NonZeroUsize::MIN.saturating_add(1023),
             extract: "none".to_owned(),
             extract_retries: 1,
             reasoning: ReasoningPolicy::Split,
@@ -254,6 +259,14 @@ impl Default for RunSettings {
 }
 
 impl RunSettings {
+    pub(crate) fn concurrency(&self) -> Concurrency {
+        Concurrency {
+            limit: self.concurrency_limit,
+            auto_most: self.concurrency_max,
+            ceiling: NonZeroUsize::MAX,
+        }
+    }
+
     pub(crate) fn sync_every(&self) -> Duration {
         Duration::from_millis(self.sync_ms)
     }

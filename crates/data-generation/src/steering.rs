@@ -1,9 +1,12 @@
 //! Changing a run while it works.
 
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_generation_llm_client::{Client, LimitOptions};
+
+use crate::limits::Concurrency;
+use crate::settings::ConcurrencyLimit;
 
 /// Changes a run while it works: its limits, its concurrency, a pause. Every clone steers the same run; what
 /// is said before the run has begun holds from its start. To end a run use its
@@ -33,7 +36,7 @@ pub struct Steering(Arc<Mutex<State>>);
 struct State {
     client: Option<Arc<Client>>,
     limits: LimitOptions,
-    concurrency: Option<NonZeroUsize>,
+    concurrency: Option<Concurrency>,
     changes: Changes,
     paused: bool,
 }
@@ -43,7 +46,7 @@ struct State {
 struct Changes {
     rate_limit: Option<Option<NonZeroU32>>,
     token_limit: Option<Option<NonZeroU32>>,
-    concurrency: Option<NonZeroUsize>,
+    concurrency: Option<ConcurrencyLimit>,
 }
 
 /// How a run is steered now.
@@ -54,8 +57,10 @@ pub struct Steered {
     pub rate_limit: Option<NonZeroU64>,
     /// Tokens a minute; `None` for no limit.
     pub token_limit: Option<NonZeroU64>,
-    /// Requests at the same time; `None` before the run has begun.
-    pub concurrency: Option<NonZeroUsize>,
+    /// Requests at the same time, or that this is found out; `None` before the run has begun.
+    pub concurrency: Option<ConcurrencyLimit>,
+    /// How many there may be at present, found out or not; 0 before the run has begun.
+    pub places: usize,
     /// Whether nothing new is sent.
     pub paused: bool,
     /// Requests under way.
@@ -82,11 +87,12 @@ impl Steering {
         state.apply();
     }
 
-    /// Requests at the same time from now on; those that are under way go on. No more than the run began with are
-    /// at work at the same time.
-    pub fn set_concurrency(&self, requests: NonZeroUsize) {
+    /// Requests at the same time from now on, or from now on as many as give the most throughput, up to
+    /// `run.concurrency_max`; those that are under way go on. There are never more than
+    /// [`concurrency_ceiling`](crate::RunBuilder::concurrency_ceiling) says.
+    pub fn set_concurrency(&self, limit: ConcurrencyLimit) {
         let mut state = self.lock();
-        state.changes.concurrency = Some(requests);
+        state.changes.concurrency = Some(limit);
         state.apply();
     }
 
@@ -110,7 +116,13 @@ impl Steering {
         Steered {
             rate_limit: state.limits.requests.a_minute,
             token_limit: state.limits.tokens.a_minute,
-            concurrency: state.concurrency,
+            concurrency: state
+                .concurrency
+                .map(|concurrency| match concurrency.limit {
+                    ConcurrencyLimit::Fixed(_) => ConcurrencyLimit::Fixed(concurrency.most()),
+                    ConcurrencyLimit::Auto => ConcurrencyLimit::Auto,
+                }),
+            places: state.client.as_ref().map_or(0, |client| client.places()),
             paused: state.paused,
             in_flight: state.client.as_ref().map_or(0, |client| client.in_flight()),
         }
@@ -121,7 +133,7 @@ impl Steering {
         &self,
         client: Arc<Client>,
         limits: LimitOptions,
-        concurrency: NonZeroUsize,
+        concurrency: Concurrency,
     ) {
         let mut state = self.lock();
         state.limits = limits;
@@ -156,10 +168,14 @@ impl State {
             client.set_limits(&self.limits);
             tracing::info!(limits = ?self.limits, "the limits were changed");
         }
-        if let Some(requests) = concurrency {
-            self.concurrency = Some(requests);
-            client.set_concurrency(requests);
-            tracing::info!(requests, "the concurrency was changed");
+        if let (Some(limit), Some(concurrency)) = (concurrency, &mut self.concurrency) {
+            concurrency.limit = limit;
+            let most = concurrency.most();
+            match limit {
+                ConcurrencyLimit::Fixed(_) => client.set_concurrency(most),
+                ConcurrencyLimit::Auto => client.set_adaptive(most),
+            }
+            tracing::info!(%limit, most, "the concurrency was changed");
         }
         if self.paused {
             client.hold();

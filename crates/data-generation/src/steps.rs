@@ -10,8 +10,8 @@ use data_generation_llm_client::{
 };
 use data_generation_llm_client::{ErrorKind as LlmErrorKind, Usage as LlmUsage};
 use data_generation_pipeline_core::{
-    Aside, Draft, Event, PaidAnswer, Past, Row, Step, StepContext, StepError, StopKind, Usage,
-    WaitReason, call_key,
+    Aside, Draft, Event, JournaledAnswer, PaidAnswer, Past, Row, Step, StepContext, StepError,
+    StopKind, Usage, WaitReason, call_key,
 };
 use data_generation_templating::Prompts;
 use futures::future::{BoxFuture, FutureExt};
@@ -48,6 +48,26 @@ impl Ask {
             model.provider(),
             &model.identity(request),
         )
+    }
+
+    /// How many requests a command may have had under way when it died: as many as this one may, or as its journal
+    /// shows that there were. One that finds out by itself how many are best has at most twice as many as it had
+    /// before.
+    fn most_under_way(&self, answers: &[JournaledAnswer]) -> usize {
+        let began = answers.iter().map(|answer| (answer.at - answer.latency, 1));
+        let ended = answers.iter().map(|answer| (answer.at, -1));
+        let mut moments: Vec<(SystemTime, isize)> = began.chain(ended).collect();
+        moments.sort_unstable();
+        let (mut now, mut at_once) = (0, 0);
+        for (_, change) in moments {
+            now += change;
+            at_once = at_once.max(usize::try_from(now).unwrap_or(0));
+        }
+        let most = self.client.concurrency().max(at_once);
+        match self.client.level() {
+            Some(first) => first.max(2 * at_once).min(most),
+            None => most,
+        }
     }
 
     fn fill(&self, draft: &mut Draft, reply: Reply) {
@@ -133,10 +153,14 @@ impl Step for Ask {
         if let Some(ago) = past.died().and_then(|died| now.duration_since(died).ok())
             && ago < window
         {
-            for _ in 0..self.client.concurrency() {
+            for _ in 0..self.most_under_way(&answers) {
                 self.client.sent_before(ago, most_tokens);
             }
         }
+    }
+
+    fn places(&self) -> Option<usize> {
+        Some(self.client.places())
     }
 
     fn call_key(&self, row: &Row) -> Option<String> {

@@ -62,7 +62,7 @@ impl Client {
             schedule: Schedule::new(&options.retry, fastrand::Rng::new()),
             limiter: Limiter::new(&options.limits),
             estimator: Estimator::default(),
-            gate: Gate::new(options.concurrency),
+            gate: Gate::new(options.concurrency, options.adaptive),
             outage: Outage::default(),
             halted: CancellationToken::new(),
             succeeded: AtomicBool::new(false),
@@ -116,17 +116,35 @@ impl Client {
 
     /// Sends nothing new until [`go_on`](Client::go_on); requests under way are waited for.
     pub fn hold(&self) {
-        self.held.send_replace(true);
+        self.set_held(true);
     }
 
     /// Ends [`hold`](Client::hold).
     pub fn go_on(&self) {
-        self.held.send_replace(false);
+        self.set_held(false);
     }
 
-    /// How many requests may be under way at the same time.
+    fn set_held(&self, held: bool) {
+        if self.held.send_replace(held) != held {
+            self.gate.interrupted();
+        }
+    }
+
+    /// How many requests may be under way at the same time; with
+    /// [`adaptive`](ClientOptions::adaptive), at most.
     pub fn concurrency(&self) -> usize {
         self.gate.limit()
+    }
+
+    /// How many requests may be under way at present, where the client finds out by itself
+    /// ([`adaptive`](ClientOptions::adaptive), [`set_adaptive`](Client::set_adaptive)); `None`: a fixed number.
+    pub fn level(&self) -> Option<usize> {
+        self.gate.level()
+    }
+
+    /// How many requests may be under way at present, whether that is found out or not.
+    pub fn places(&self) -> usize {
+        self.level().unwrap_or_else(|| self.concurrency())
     }
 
     /// The longest stretch of time that a limit looks back on; `None` where what was sent is known already.
@@ -157,9 +175,16 @@ impl Client {
         }
     }
 
-    /// Changes how many requests may be under way at the same time; those that are, go on.
+    /// So many requests may be under way at the same time from now on; those that are, go on. It is no longer found
+    /// out which number is best, where it was.
     pub fn set_concurrency(&self, concurrency: NonZeroUsize) {
         self.gate.set_limit(concurrency);
+    }
+
+    /// From now on finds out by itself how many requests at the same time are best, up to so many. It begins with
+    /// as many as there may be now.
+    pub fn set_adaptive(&self, most: NonZeroUsize) {
+        self.gate.set_adaptive(most);
     }
 
     pub(crate) fn has_succeeded(&self) -> bool {

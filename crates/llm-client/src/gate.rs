@@ -1,24 +1,32 @@
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::adapt::Adapt;
+use crate::queue::{Lane, Place, Queue};
+
 /// What is kept of the concurrency when the endpoint asks for less.
 const CUT: f64 = 0.7;
+/// A change of what the gate finds best is told when so much time has passed since the last one ...
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// ... and where it is noticeable.
+const TELL_FROM: f64 = 1.25;
 
 /// Who may have a request under way: so many at once, nobody during a pause, one alone after it.
 ///
-/// Only the first in the queue watches the gate; whatever changes wakes that one, and whoever leaves the
-/// queue wakes the next. So a thousand waiters cost no more than one. Only when the gate closes or opens all are
-/// woken, because each then waits for something else.
+/// Only the first in the queue watches the gate; whatever changes wakes that one, so a thousand waiters cost no
+/// more than one. Only when the gate closes or opens all are woken, because each then waits for something else.
 #[derive(Debug)]
 pub(crate) struct Gate {
     state: Mutex<State>,
     /// Rises whenever the gate closes: who entered before must not send any more.
     epoch: watch::Sender<u64>,
+    /// Whether there is an [`Adapt`]: asked for each request.
+    adaptive: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -34,8 +42,13 @@ struct State {
     since_cut: Option<usize>,
     /// Pauses without a good answer between them.
     pauses: u32,
-    last_ticket: u64,
-    waiting: BTreeMap<u64, Arc<Notify>>,
+    /// There where the gate finds out by itself how many are best; then `allowed` follows it.
+    adapt: Option<Adapt>,
+    /// What was last told of it.
+    told: Option<(usize, Instant)>,
+    /// How often somebody began to find it out: what left before that is not looked at.
+    begun: u32,
+    waiting: Queue,
 }
 
 #[derive(Debug, Clone)]
@@ -87,8 +100,9 @@ pub(crate) enum Why {
 pub(crate) struct Stopped;
 
 impl Gate {
-    pub(crate) fn new(limit: NonZeroUsize) -> Gate {
-        let state = State {
+    /// With `adaptive` the limit is the most that may ever be.
+    pub(crate) fn new(limit: NonZeroUsize, adaptive: bool) -> Gate {
+        let mut state = State {
             phase: Phase::Open,
             limit: limit.get(),
             allowed: limit.get(),
@@ -96,19 +110,29 @@ impl Gate {
             good: 0,
             since_cut: None,
             pauses: 0,
-            last_ticket: 0,
-            waiting: BTreeMap::new(),
+            adapt: None,
+            told: None,
+            begun: 0,
+            waiting: Queue::default(),
         };
+        if adaptive {
+            state.begin_to_adapt(limit, None);
+        }
         Gate {
             state: Mutex::new(state),
             epoch: watch::Sender::new(0),
+            adaptive: AtomicBool::new(adaptive),
         }
     }
 
-    /// Waits for a slot, in order of coming; `on_wait` hears why when it is not free at once, and again when it is
-    /// something else that is waited for.
-    pub(crate) async fn enter(&self, mut on_wait: impl FnMut(Wait)) -> Result<Slot<'_>, Stopped> {
-        let ticket = self.queue();
+    /// Waits for a slot; `on_wait` hears why when it is not free at once, and again when it is something else that is
+    /// waited for.
+    pub(crate) async fn enter(
+        &self,
+        lane: Lane,
+        mut on_wait: impl FnMut(Wait),
+    ) -> Result<Slot<'_>, Stopped> {
+        let ticket = self.queue(lane);
         let mut told: Option<Wait> = None;
         loop {
             let (turn, reason) = self.poll(&ticket)?;
@@ -117,6 +141,8 @@ impl Gate {
                     gate: self,
                     epoch,
                     probe,
+                    sent: None,
+                    tokens: None,
                 });
             }
             if let Some(reason) = reason
@@ -128,9 +154,9 @@ impl Gate {
             match turn {
                 Turn::At(time) => tokio::select! {
                     () = sleep_until(time) => {}
-                    () = ticket.turn.notified() => {}
+                    () = ticket.woken.notified() => {}
                 },
-                _ => ticket.turn.notified().await,
+                _ => ticket.woken.notified().await,
             }
         }
     }
@@ -139,15 +165,44 @@ impl Gate {
         self.lock().limit
     }
 
-    /// Changes the limit. A running cut stays.
+    /// How many may be under way at present, where the gate finds that out by itself.
+    pub(crate) fn level(&self) -> Option<usize> {
+        self.lock().adapt.as_ref().map(Adapt::level)
+    }
+
+    /// So many from now on. A running cut stays.
     pub(crate) fn set_limit(&self, limit: NonZeroUsize) {
         let mut state = self.lock();
-        state.allowed = match state.allowed == state.limit {
+        let is_whole = state.adapt.take().is_some() || state.allowed == state.limit;
+        state.allowed = match is_whole {
             true => limit.get(),
             false => state.allowed.min(limit.get()),
         };
         state.limit = limit.get();
-        state.wake_first();
+        self.adaptive.store(false, Ordering::Relaxed);
+        state.waiting.wake_first();
+    }
+
+    /// From now on as many as are best, up to so many; it begins with what there is.
+    pub(crate) fn set_adaptive(&self, most: NonZeroUsize) {
+        let mut state = self.lock();
+        match state.adapt.is_some() {
+            true => {
+                state.limit = most.get();
+                state.adapt(|adapt, _| adapt.set_max(most.get()));
+            }
+            false => {
+                let level = state.allowed;
+                state.begin_to_adapt(most, Some(level));
+            }
+        }
+        self.adaptive.store(true, Ordering::Relaxed);
+        state.waiting.wake_first();
+    }
+
+    /// Something else than the number of requests holds them up, or did: what was seen meanwhile says nothing.
+    pub(crate) fn interrupted(&self) {
+        self.lock().adapt(|adapt, _| adapt.interrupted());
     }
 
     /// Closes for good.
@@ -155,28 +210,22 @@ impl Gate {
         let mut state = self.lock();
         state.phase = Phase::Stopped;
         self.close();
-        state.wake_all();
+        state.waiting.wake_all();
     }
 
-    fn queue(&self) -> Ticket<'_> {
-        let mut state = self.lock();
-        state.last_ticket += 1;
-        let (number, turn) = (state.last_ticket, Arc::new(Notify::new()));
-        state.waiting.insert(number, Arc::clone(&turn));
+    fn queue(&self, lane: Lane) -> Ticket<'_> {
+        let (place, woken) = self.lock().waiting.join(lane);
         Ticket {
             gate: self,
-            number,
-            turn,
+            place,
+            woken,
         }
     }
 
     fn poll(&self, ticket: &Ticket<'_>) -> Result<(Turn, Option<Wait>), Stopped> {
         let now = Instant::now();
         let mut state = self.lock();
-        let first = state
-            .waiting
-            .first_key_value()
-            .is_some_and(|(first, _)| *first == ticket.number);
+        let first = state.waiting.is_first(ticket.place);
         let enter = match &state.phase {
             Phase::Stopped => return Err(Stopped),
             Phase::Open => first && state.entered < state.allowed,
@@ -211,6 +260,7 @@ impl Gate {
             });
         }
         state.entered += 1;
+        state.waiting.served(ticket.place);
         let probe = match &state.phase {
             Phase::Paused { why, .. } => {
                 state.phase = Phase::Probing { why: why.clone() };
@@ -243,18 +293,6 @@ enum Turn {
 }
 
 impl State {
-    fn wake_first(&self) {
-        if let Some((_, turn)) = self.waiting.first_key_value() {
-            turn.notify_one();
-        }
-    }
-
-    fn wake_all(&self) {
-        for turn in self.waiting.values() {
-            turn.notify_one();
-        }
-    }
-
     /// An answer to a request that was sent as things are now.
     fn count(&mut self) {
         self.since_cut = self.since_cut.map(|answers| answers.saturating_add(1));
@@ -270,6 +308,9 @@ impl State {
     }
 
     fn grow(&mut self) {
+        if self.adapt.is_some() {
+            return;
+        }
         self.good += 1;
         if self.good >= self.allowed {
             self.good = 0;
@@ -278,18 +319,48 @@ impl State {
     }
 }
 
+impl State {
+    fn begin_to_adapt(&mut self, most: NonZeroUsize, level: Option<usize>) {
+        let adapt = Adapt::new(most.get(), level);
+        self.limit = most.get();
+        self.allowed = adapt.level();
+        self.adapt = Some(adapt);
+        self.told = None;
+        self.begun += 1;
+    }
+
+    /// Something happened to a request; what is allowed follows from it.
+    fn adapt(&mut self, what: impl FnOnce(&mut Adapt, Instant)) {
+        let Some(adapt) = &mut self.adapt else {
+            return;
+        };
+        let now = Instant::now();
+        what(adapt, now);
+        self.allowed = adapt.level();
+        let settled = adapt.settled();
+        let (told, at) = *self.told.get_or_insert((settled, now));
+        let times = settled.max(told) as f64 / settled.min(told) as f64;
+        if times >= TELL_FROM && now - at >= TELL_EVERY {
+            self.told = Some((settled, now));
+            tracing::info!(
+                before = told,
+                now = settled,
+                "another number of requests at the same time is best"
+            );
+        }
+    }
+}
+
 /// A place in the queue, given up when it is dropped.
 struct Ticket<'a> {
     gate: &'a Gate,
-    number: u64,
-    turn: Arc<Notify>,
+    place: Place,
+    woken: Arc<Notify>,
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut state = self.gate.lock();
-        state.waiting.remove(&self.number);
-        state.wake_first();
+        self.gate.lock().waiting.leave(self.place);
     }
 }
 
@@ -299,6 +370,10 @@ pub(crate) struct Slot<'a> {
     gate: &'a Gate,
     epoch: u64,
     probe: bool,
+    /// When its request left, and who looks at that.
+    sent: Option<(u32, Instant)>,
+    /// Those of the answer, where it was paid for.
+    tokens: Option<u64>,
 }
 
 impl<'a> Slot<'a> {
@@ -315,6 +390,40 @@ impl<'a> Slot<'a> {
         *self.gate.epoch.borrow() == self.epoch
     }
 
+    /// A request leaves with it.
+    pub(crate) fn sent(&mut self) {
+        if !self.gate.adaptive.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.gate.lock();
+        self.ended(&mut state);
+        let begun = state.begun;
+        state.adapt(|adapt, now| {
+            adapt.sent(now);
+            self.sent = Some((begun, now));
+        });
+    }
+
+    /// The last request that left with it is no longer under way.
+    fn ended(&mut self, state: &mut State) {
+        let (sent, tokens) = (self.sent.take(), self.tokens.take());
+        if let Some((begun, sent)) = sent
+            && begun == state.begun
+        {
+            state.adapt(|adapt, now| adapt.ended(now, sent, tokens));
+        }
+    }
+
+    /// Whether what its request came to says something about now: the gate was open when it left, and is.
+    pub(crate) fn is_news(&self) -> bool {
+        self.is_open() && !self.probe
+    }
+
+    /// Its request was answered, with so many tokens where that was paid for.
+    pub(crate) fn answered(&mut self, tokens: Option<u64>) {
+        self.tokens = tokens;
+    }
+
     /// The endpoint works: a probe opens the gate for all.
     pub(crate) fn good(&mut self) {
         let mut state = self.gate.lock();
@@ -325,19 +434,22 @@ impl<'a> Slot<'a> {
         if self.probe {
             self.probe = false;
             state.phase = Phase::Open;
-            state.wake_all();
+            state.waiting.wake_all();
+            state.adapt(|adapt, _| adapt.interrupted());
         }
         state.pauses = 0;
         state.count();
         state.grow();
-        state.wake_first();
+        state.waiting.wake_first();
     }
 
-    /// The endpoint wants a pause. `wait` gets the number of pauses in a row, from 1. Returns the wait,
-    /// and whether the gate sees to it; else whoever asked has to wait alone.
+    /// The endpoint wants a pause, because there were too many requests or for a reason of its own. `wait` gets the
+    /// number of pauses in a row, from 1. Returns the wait, and whether the gate sees to it; else whoever asked has
+    /// to wait alone.
     pub(crate) fn pause(
         &mut self,
         why: Why,
+        too_many: bool,
         hinted: bool,
         wait: impl FnOnce(u32) -> Duration,
     ) -> (Duration, bool) {
@@ -346,7 +458,15 @@ impl<'a> Slot<'a> {
         if fresh {
             state.pauses += 1;
             state.count();
-            state.cut();
+            let slots = state.entered;
+            match state.adapt.is_some() {
+                false => state.cut(),
+                // One that goes alone says nothing about how many may.
+                true if too_many && !self.probe => {
+                    state.adapt(|adapt, now| adapt.pushed_back(now, slots));
+                }
+                true => state.adapt(|adapt, _| adapt.interrupted()),
+            }
         }
         let wait = wait(state.pauses.max(1));
         let until = Instant::now() + wait;
@@ -362,7 +482,7 @@ impl<'a> Slot<'a> {
             self.probe = false;
             state.phase = Phase::Paused { until, why };
             self.gate.close();
-            state.wake_all();
+            state.waiting.wake_all();
         }
         (wait, closes)
     }
@@ -376,8 +496,9 @@ impl<'a> Slot<'a> {
         state.phase = Phase::Probing {
             why: Why::Asked(reason.to_owned()),
         };
+        state.adapt(|adapt, _| adapt.interrupted());
         self.gate.close();
-        state.wake_all();
+        state.waiting.wake_all();
         self.epoch = *self.gate.epoch.borrow();
         self.probe = true;
         true
@@ -388,6 +509,7 @@ impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.lock();
         state.entered -= 1;
+        self.ended(&mut state);
         // A probe that came to nothing leaves the question open: the next one goes alone too.
         if self.probe
             && self.is_open()
@@ -398,6 +520,6 @@ impl Drop for Slot<'_> {
                 why: why.clone(),
             };
         }
-        state.wake_first();
+        state.waiting.wake_first();
     }
 }

@@ -1,22 +1,17 @@
 //! What was sent lately, and when more may be: arithmetic on a clock of microseconds, without waiting.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::LimitKind;
+use crate::meter::Meter;
 
 /// Microseconds on a clock that never runs backwards.
 pub(crate) type Micros = u64;
 
 const SECOND: Micros = 1_000_000;
 const DAY: Micros = 86_400 * SECOND;
-/// What was sent is remembered in so many pieces of a window.
-const PIECES: u64 = 600;
-/// A permit that is taken so much later than its time does not shift those after it: timers ring late, and
-/// the loss would add up.
-const LATENESS: Micros = 10_000;
 
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,10 +118,7 @@ impl Ledger {
                 .find(|own| own.limit.is_like(theirs.limit))
             {
                 Some(own) => {
-                    *own = Meter {
-                        limit: own.limit,
-                        ..theirs
-                    };
+                    own.take_over(theirs);
                 }
                 None => self.not_ours.push(theirs),
             }
@@ -180,6 +172,13 @@ impl Ledger {
             if meter.limit.unit == Unit::Tokens {
                 meter.settle(now, entry, tokens);
             }
+        }
+    }
+
+    /// Requests leave so many times further apart than the limits say.
+    pub(crate) fn slow(&mut self, slower: f64) {
+        for meter in &mut self.meters {
+            meter.slower = slower;
         }
     }
 
@@ -239,170 +238,15 @@ impl Ledger {
             .find(|meter| meter.limit.is_like(like));
         meter.map_or(0, |meter| {
             meter.forget(now);
-            meter.sum
+            meter.sum()
         })
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Meter {
-    limit: Limit,
-    /// What left in which piece of time, oldest first; pieces without anything are left out.
-    pieces: VecDeque<(u64, u64)>,
-    sum: u64,
-    /// When the next may leave, if all are to be evenly spaced.
-    next: Micros,
-    /// Time before now that was reserved and given back: it may still be used.
-    #[serde(default)]
-    credit: Micros,
-    held: Micros,
-}
-
-impl Meter {
-    fn new(limit: Limit) -> Meter {
-        Meter {
-            limit,
-            pieces: VecDeque::new(),
-            sum: 0,
-            next: 0,
-            credit: 0,
-            held: 0,
-        }
-    }
-
-    /// The rest of a wait that was for the old amount is as much shorter or longer as the new one is.
-    fn change(&mut self, now: Micros, limit: Limit) {
-        let rest = u128::from(self.next.saturating_sub(now));
-        let rest = rest * u128::from(self.limit.amount) / u128::from(limit.amount.max(1));
-        self.next = self.next.min(now) + u64::try_from(rest).unwrap_or(u64::MAX / 2);
-        self.limit = limit;
-    }
-
-    fn weight(&self, tokens: u64) -> u64 {
-        match self.limit.unit {
-            Unit::Requests => 1,
-            // What never fits goes alone: whoever asks has been told before.
-            Unit::Tokens => tokens.min(self.limit.amount),
-        }
-    }
-
-    fn piece(&self) -> Micros {
-        (self.limit.window / PIECES).max(1)
-    }
-
-    /// Longer than the window, so that nothing exceeds it as the endpoint sees it: on the way requests
-    /// come closer to each other by some milliseconds.
-    fn remembered(&self) -> Micros {
-        self.limit.window + (self.limit.window / 400).max(5_000)
-    }
-
-    /// The time that so much takes when it is evenly spaced. A day is not: whoever has 10,000 requests a day
-    /// wants them now.
-    fn space(&self, weight: u64) -> Micros {
-        if self.limit.window > 3_600 * SECOND {
-            return 0;
-        }
-        let window = self.limit.window + (self.limit.window / 200).max(10_000);
-        let space = u128::from(window) * u128::from(weight) / u128::from(self.limit.amount.max(1));
-        u64::try_from(space).unwrap_or(u64::MAX)
-    }
-
-    fn earliest(&self, now: Micros, tokens: u64, burst: u64) -> Micros {
-        let weight = self.weight(tokens);
-        let ahead = self.space(weight).saturating_mul(burst - 1);
-        let spaced = self.next.saturating_sub(ahead);
-        spaced.max(self.room(now, weight)).max(self.held).max(now)
-    }
-
-    /// When so much more fits into the window.
-    fn room(&self, now: Micros, weight: u64) -> Micros {
-        let mut sum = self.sum;
-        for (number, amount) in &self.pieces {
-            let gone = (number + 1) * self.piece() + self.remembered();
-            if gone > now && sum + weight <= self.limit.amount {
-                return now;
-            }
-            sum -= amount;
-            if gone > now && sum + weight <= self.limit.amount {
-                return gone;
-            }
-        }
-        now
-    }
-
-    fn take(&mut self, now: Micros, tokens: u64) {
-        self.forget(now);
-        let (weight, number) = (self.weight(tokens), now / self.piece());
-        self.add(number, weight);
-        let late = now.saturating_sub(self.next);
-        // After a quiet while nobody was late.
-        let made_up = if late < SECOND {
-            late.min(LATENESS + self.credit)
-        } else {
-            0
-        };
-        self.credit = self.credit.saturating_sub(made_up.saturating_sub(LATENESS));
-        let from = (now - made_up).max(self.next);
-        self.next = from.saturating_add(self.space(weight));
-    }
-
-    fn add(&mut self, number: u64, amount: u64) {
-        let at = self.pieces.partition_point(|(piece, _)| *piece < number);
-        match self.pieces.get_mut(at) {
-            Some((piece, sum)) if *piece == number => *sum += amount,
-            _ => self.pieces.insert(at, (number, amount)),
-        }
-        self.sum += amount;
-    }
-
-    fn withdraw(&mut self, entry: Entry) {
-        let weight = self.weight(entry.tokens);
-        let number = entry.at / self.piece();
-        let at = self.pieces.partition_point(|(piece, _)| *piece < number);
-        if let Some((piece, amount)) = self.pieces.get_mut(at)
-            && *piece == number
-        {
-            *amount = amount.saturating_sub(weight);
-            self.sum = self.sum.saturating_sub(weight);
-        }
-        self.next = self.next.saturating_sub(self.space(weight));
-    }
-
-    fn settle(&mut self, now: Micros, entry: Entry, tokens: u64) {
-        let (reserved, actual) = (self.weight(entry.tokens), tokens);
-        let number = entry.at / self.piece();
-        let at = self.pieces.partition_point(|(piece, _)| *piece < number);
-        if let Some((piece, amount)) = self.pieces.get_mut(at)
-            && *piece == number
-        {
-            *amount = amount.saturating_sub(reserved) + actual;
-            self.sum = self.sum.saturating_sub(reserved) + actual;
-        }
-        let space = self.space(reserved.abs_diff(actual));
-        if actual < reserved {
-            let before = self.next;
-            self.next = before.saturating_sub(space);
-            if before > now {
-                self.credit = (self.credit + now.saturating_sub(self.next)).min(SECOND);
-            }
-        } else {
-            self.next = self.next.saturating_add(space);
-        }
-    }
-
-    fn forget(&mut self, now: Micros) {
-        while let Some((number, amount)) = self.pieces.front() {
-            if (number + 1) * self.piece() + self.remembered() > now {
-                break;
-            }
-            self.sum -= amount;
-            self.pieces.pop_front();
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -25,6 +25,7 @@
 //! - [`classify`] says what an answer means, and [`ErrorKind`] whom a failure concerns: one row or the run.
 //! - [`Limiter`] is the rate limit, usable alone.
 
+mod adapt;
 mod announced;
 mod answer;
 mod body;
@@ -39,16 +40,24 @@ mod hints;
 mod ledger;
 mod limit;
 mod limit_file;
+mod meter;
 mod model;
+mod next;
 mod offline;
 mod openai;
 mod options;
 mod outage;
+mod pace;
 mod question;
+mod queue;
+mod rates;
 mod reply;
 mod reserve;
 mod retry;
+mod round;
 mod secrets;
+#[cfg(test)]
+mod shapes;
 mod symptoms;
 mod transport;
 
@@ -57,10 +66,11 @@ pub use call::{Call, Event, LimitKind, WaitReason};
 pub use classify::{Budget, ClassifyOptions, Verdict, classify};
 pub use client::Client;
 pub use error::{BoxError, Error, ErrorKind, TransportError, TransportKind};
-pub use limit::{LimitOptions, Limiter, Permit, Rates, TooLong};
+pub use limit::{Limiter, Permit, TooLong};
 pub use limit_file::LimitFile;
 pub use model::{Model, Request};
 pub use offline::Offline;
 pub use openai::OpenAi;
 pub use options::{ClientOptions, OpenAiOptions, ReasoningPolicy, RetryOptions, Timeouts};
+pub use rates::{LimitOptions, Rates};
 pub use reply::{Reply, Usage, estimate_tokens};

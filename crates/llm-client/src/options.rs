@@ -11,6 +11,9 @@ use crate::LimitOptions;
 pub struct ClientOptions {
     /// Requests at the same time, at most.
     pub concurrency: NonZeroUsize,
+    /// Begin with few, and find out how many requests at the same time, up to `concurrency`, give the most
+    /// throughput. Else there are always as many, but for pauses.
+    pub adaptive: bool,
     /// What may be sent in any stretch of time.
     pub limits: LimitOptions,
     /// When and how often a request is sent again.
@@ -27,6 +30,7 @@ impl Default for ClientOptions {
     fn default() -> ClientOptions {
         ClientOptions {
             concurrency: NonZeroUsize::MIN.saturating_add(4),
+            adaptive: false,
             limits: LimitOptions::default(),
             retry: RetryOptions::default(),
             max_outage: Duration::from_secs(900),

@@ -27,6 +27,8 @@ struct State {
     questions: Vec<u64>,
     last_question: u64,
     away: bool,
+    /// How often it has been.
+    times: u32,
 }
 
 /// How sure a fault is that it concerns everybody.
@@ -104,8 +106,16 @@ impl Outage {
             Sign::Unreachable => QUESTIONS.min(self.alive.load(Ordering::Relaxed)),
             Sign::Turned => QUESTIONS,
         };
-        state.away |= state.questions.len() >= enough && (last || since.elapsed() >= SILENCE);
+        if state.questions.len() >= enough && (last || since.elapsed() >= SILENCE) {
+            state.times += u32::from(!state.away);
+            state.away = true;
+        }
         state.away.then_some(since)
+    }
+
+    /// How often the endpoint has been away.
+    pub(crate) fn times(&self) -> u32 {
+        self.lock().times
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::limit::{Permit, TooLong};
+use crate::queue::Lane;
 use crate::reply::estimate_tokens;
 use crate::{Answer, Client, LimitKind, Request, TransportError, TransportKind, Usage};
 
@@ -29,6 +30,7 @@ impl<'a> Reserved<'a> {
     /// Waits until all limits allow the request.
     pub(crate) async fn wait(
         client: &'a Client,
+        lane: Lane,
         guess: u64,
         on_wait: impl FnOnce(&str, LimitKind, Duration),
     ) -> Result<Reserved<'a>, Refused> {
@@ -57,7 +59,7 @@ impl<'a> Reserved<'a> {
             false => 0,
         };
         let longest = Duration::from_secs(client.options.retry.max_pause_s);
-        let permit = limiter.acquire_for(tokens, longest, on_wait);
+        let permit = limiter.acquire_in(lane, tokens, longest, on_wait);
         let permit = telling(client, permit).await.map_err(Refused::TooLong)?;
         reserved.permit = Some(permit);
         if reserved.counted {

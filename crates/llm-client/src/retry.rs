@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::queue::Lane;
 use crate::{Budget, RetryOptions};
 
 /// How long to wait, with luck in it so that many rows do not come back at the same moment.
@@ -54,12 +55,20 @@ pub(crate) struct Spent {
     empty: u32,
     repeats: u32,
     /// Failures of the way to the endpoint: refused, gateway.
-    pub(crate) unreachable: u32,
+    unreachable: u32,
 }
 
 impl Spent {
     pub(crate) fn start(&mut self) {
         self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// In which lane it waits for the next request.
+    pub(crate) fn lane(&self) -> Lane {
+        match self.since {
+            None => Lane::New,
+            Some(_) => Lane::Again,
+        }
     }
 
     /// Counts a bad outcome. `None`: the budget is used up; else the number of the repeat, from 1.
@@ -81,6 +90,18 @@ impl Spent {
         }
         self.repeats += 1;
         (more && self.attempts < options.max_attempts).then_some(self.repeats)
+    }
+
+    /// Counts that the endpoint could not be reached; says how often that was so.
+    pub(crate) fn not_reached(&mut self) -> u32 {
+        self.unreachable += 1;
+        self.unreachable
+    }
+
+    /// The endpoint was away, as it turned out: what that cost is given back.
+    pub(crate) fn was_away(&mut self) {
+        let lost = std::mem::take(&mut self.unreachable);
+        self.attempts = self.attempts.saturating_sub(lost);
     }
 
     /// Whether the next fault of server or network would be the last.

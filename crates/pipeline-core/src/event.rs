@@ -43,6 +43,12 @@ pub enum Event<'a> {
         /// What and what to do.
         message: &'a str,
     },
+    /// So many rows may be at work from now on; told where a step has a say in it
+    /// ([`Step::places`](crate::Step::places)), when it begins and when it changes.
+    Places {
+        /// How many.
+        places: usize,
+    },
     /// A row was taken up. One that cannot be asked at all is not: it fails at once.
     RowStarted {
         /// Which.

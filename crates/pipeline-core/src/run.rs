@@ -48,8 +48,8 @@ pub enum Durability {
 /// How a run works; every value has a default that suits most (it stands in brackets).
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Rows at work at the same time (5); those that [step aside](crate::StepContext::step_aside) do not
-    /// count, up to as many again.
+    /// Rows at work at the same time (5), at most where a step has a [say](crate::Step::places); those that
+    /// [step aside](crate::StepContext::step_aside) do not count, up to as many again.
     pub concurrency: NonZeroUsize,
     /// Only the first so many rows of the input, done or not (all).
     pub limit: Option<u64>,

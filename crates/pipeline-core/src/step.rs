@@ -92,6 +92,14 @@ pub trait Step: Send + Sync {
     /// start must not fill up again.
     fn resume(&self, _past: &Past<'_>) {}
 
+    /// How many rows are worth being at work now, where that changes while the run works; asked before a row is
+    /// taken up, and once a second. It is never more than
+    /// [`RunOptions::concurrency`](crate::RunOptions::concurrency), and where several steps have a say the least
+    /// counts.
+    fn places(&self) -> Option<usize> {
+        None
+    }
+
     /// The key of the call that this step would make for a row, where the row alone decides it; see
     /// [`call_key`](crate::call_key). A fork keeps the answers whose key is unchanged, so those of a step
     /// that gives `None` here are kept only where nothing but the extractor changed.
@@ -193,6 +201,11 @@ impl Workflow {
     pub fn again_at_most(mut self, times: u32) -> Workflow {
         self.again = times;
         self
+    }
+
+    /// How many rows are worth being at work now, where a step has a say.
+    pub(crate) fn places(&self) -> Option<usize> {
+        self.steps.iter().filter_map(|step| step.places()).min()
     }
 
     /// Takes a row through all steps; `cx.furthest` tells how many of them came through at best.

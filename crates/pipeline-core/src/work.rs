@@ -30,6 +30,8 @@ use crate::shared::{Counters, Shared};
 use crate::step::{Draft, StepContext, StepError, Workflow};
 use crate::stop::StopKind;
 
+/// How often it is looked whether another number of rows is worth being at work, where nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the manifest is brought up to date while a run works.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// After so many rows in a row that are done already, those at work get their turn.
@@ -125,7 +127,8 @@ impl<'a> Work<'a> {
     /// Works until all rows are done or nothing new may be started, and closes the writer.
     pub(crate) async fn all(&mut self, mut rows: Rows) {
         let shared = self.shared;
-        let concurrency = self.options.concurrency.get();
+        let most = self.options.concurrency.get();
+        let mut told_places = None;
         let limit = self.options.limit.unwrap_or(u64::MAX);
         let mut open: FuturesUnordered<BoxFuture<'a, Done>> = FuturesUnordered::new();
         let mut bytes_open = 0;
@@ -136,6 +139,17 @@ impl<'a> Work<'a> {
         loop {
             exhausted |= self.seen.rows >= limit;
             let stopping = shared.stop.is_stopping();
+            let by_steps = self.workflow.places().map(|places| places.clamp(1, most));
+            if let Some(places) = by_steps
+                && told_places.replace(places) != by_steps
+            {
+                shared.event(&Event::Places { places });
+            }
+            let concurrency = by_steps.unwrap_or(most);
+            let next_look = match by_steps {
+                Some(_) => checkpoint.min(Instant::now() + LOOK_EVERY),
+                None => checkpoint,
+            };
             // A row that waits has nothing in flight, so another may take its place; but the rows that are
             // held stay within twice the places.
             let places = concurrency + shared.rows_aside().min(concurrency);
@@ -183,9 +197,12 @@ impl<'a> Work<'a> {
                     }
                 }
                 () = shared.place_free.notified() => {}
-                () = tokio::time::sleep_until(checkpoint) => {
-                    checkpoint = Instant::now() + CHECKPOINT_EVERY;
-                    self.checkpoint();
+                () = tokio::time::sleep_until(next_look) => {
+                    let now = Instant::now();
+                    if now >= checkpoint {
+                        checkpoint = now + CHECKPOINT_EVERY;
+                        self.checkpoint();
+                    }
                 }
                 // Only reached when nothing else is ready.
                 () = tokio::task::yield_now(), if skips >= SKIPS_IN_A_ROW => skips = 0,

@@ -149,7 +149,8 @@ fn help_of_run_explains_every_flag() {
                                        repeated
               --extract <SPEC>         What to take out of each answer: none, tag:NAME[:all|first|last],
                                        regex:PATTERN or json
-              --concurrency <N>        Requests at the same time. Overrides run.concurrency_limit
+              --concurrency <N|auto>   Requests at the same time, or `auto` for as many as give the most
+                                       throughput. Overrides run.concurrency_limit
               --limit <N>              Only the first N rows of the input, done or not
               --resume [<DIR|latest>]  Goes on with an old run: its folder, or `latest` for the one that was
                                        started last
@@ -263,7 +264,7 @@ fn an_unknown_command_or_flag_is_refused_with_the_nearest_one() {
 
       tip: a similar argument exists: '--concurrency'
 
-    Usage: datagen run --concurrency <N>
+    Usage: datagen run --concurrency <N|auto>
 
     For more information, try '--help'.
     ");

@@ -255,7 +255,7 @@ impl Run {
             stderr: Listening::to(child.stderr.take().unwrap()),
             began: Instant::now(),
             folder: self.folder,
-            child,
+            child: Leash(child),
         }
     }
 
@@ -307,9 +307,21 @@ impl Listening {
     }
 }
 
+/// A test that fails leaves nothing at work behind.
+struct Leash(Child);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+}
+
 /// A command at work.
 pub(crate) struct Running {
-    child: Child,
+    child: Leash,
     stdout: Listening,
     stderr: Listening,
     began: Instant,
@@ -323,7 +335,7 @@ impl Running {
         while !is_so(&self.stderr.so_far()) {
             let said = || format!("waiting until {what}; it said:\n{}", self.stderr.so_far());
             assert!(
-                self.child.try_wait().unwrap().is_none(),
+                self.child.0.try_wait().unwrap().is_none(),
                 "ended while {}",
                 said()
             );
@@ -349,27 +361,27 @@ impl Running {
 
     /// The number of its process.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
         assert!(self.began.elapsed() < PATIENCE, "it still runs");
-        self.child.try_wait().unwrap().is_some()
+        self.child.0.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(Pid::from_child(&self.child.0), signal).unwrap();
     }
 
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
         let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
                 break status;
             }
             if self.began.elapsed() > PATIENCE {
-                self.child.kill().unwrap();
+                self.child.0.kill().unwrap();
                 panic!("it does not end; it said:\n{}", self.stderr.all());
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -70,7 +70,7 @@ fn all_faults_are_told_at_once() {
     error: config.yaml:5: unknown key `model.temperture`; did you mean `temperature`?
       config.yaml:6: `model.max_tokens`: found the string `many`, expected a whole number from 0 to 4294967295
       config.yaml:9: `output_data.need_time_stamp`: found the string `maybe`, expected `true` or `false`
-      environment variable DATAGEN_RUN__CONCURRENCY_LIMIT: `run.concurrency_limit`: found the number `0`, expected a whole number, 1 or more
+      environment variable DATAGEN_RUN__CONCURRENCY_LIMIT: `run.concurrency_limit`: found the number `0`, expected a whole number, 1 or more, or `auto`
       --set run.retry.max_attempt: unknown key `run.retry.max_attempt`; did you mean `run.retry.max_attempts`?
     ");
 }
@@ -249,7 +249,7 @@ fn a_setting_on_the_command_line_that_is_none() {
     assert_snapshot!(said(nothing, ["--concurrency", "0"], &[]), @"
     exit 2
     --- stderr
-    error: --concurrency: `run.concurrency_limit`: found the number `0`, expected a whole number, 1 or more
+    error: --concurrency: `run.concurrency_limit`: found the number `0`, expected a whole number, 1 or more, or `auto`
     ");
 }
 

@@ -345,3 +345,16 @@ fn the_manifest_tells_of_every_command_and_what_it_changed() {
         (&Value::from(2), &Value::from("--concurrency"))
     );
 }
+
+#[test]
+fn a_number_of_requests_that_is_found_on_the_way_is_auto_in_the_manifest() {
+    let folder = Folder::offline();
+    folder.datagen(["run", "--concurrency", "auto"]).exits(0);
+    let manifest: Value = serde_json::from_str(&folder.read("output/demo/run.json")).unwrap();
+    let setting = &manifest["settings"]["run.concurrency_limit"];
+    assert_eq!(
+        (&setting["value"], &setting["origin"]),
+        (&Value::from("auto"), &Value::from("--concurrency"))
+    );
+    folder.datagen(["run", "--concurrency", "many"]).exits(2);
+}

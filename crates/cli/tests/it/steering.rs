@@ -1,5 +1,8 @@
 //! Changing a run while it works, from another terminal.
 
+use std::time::Duration;
+
+use data_generation_fault_server::{FaultServer, Latency, Plan};
 use insta::assert_snapshot;
 use rustix::process::Signal;
 
@@ -60,6 +63,50 @@ fn a_run_is_paused_changed_and_goes_on() {
         !folder.exists("output/demo/.ctl.sock"),
         "the socket is gone with the run"
     );
+}
+
+/// Everything about the run but how many are in flight at the moment.
+fn settled(told: &str) -> &str {
+    told.split_once("; ").map_or(told, |(_, rest)| rest).trim()
+}
+
+#[test]
+fn more_are_asked_at_the_same_time_than_the_run_began_with() {
+    let plan = Plan::good().latency(Latency::Fixed(Duration::from_millis(100)));
+    let server = FaultServer::start_blocking(plan).unwrap();
+    let folder = Folder::asking_at(server.url()).file("rows.jsonl", rows(400));
+    let mut run = folder.datagen(["run", "--concurrency", "1"]).start();
+    run.until_lines(RESULT, 1);
+    let set = |value: &str| {
+        let told = ctl(&folder, ["set", value]).exits(0).stderr;
+        settled(&told).to_owned()
+    };
+    assert_snapshot!(set("concurrency=20"), @"rate_limit null, token_limit null, concurrency_limit 20");
+    run.until("twenty in flight", |_| server.seen().at_once == 20);
+    assert_snapshot!(set("concurrency=auto"), @"rate_limit null, token_limit null, concurrency_limit auto (now 20)");
+    run.until_said("`datagen ctl`: concurrency_limit is auto");
+    assert_snapshot!(set("concurrency=4"), @"rate_limit null, token_limit null, concurrency_limit 4");
+    run.exits(0);
+    assert_eq!(server.seen().total(), 400);
+}
+
+#[test]
+fn more_at_the_same_time_than_there_is_room_for_is_said_on_both_sides() {
+    let plan = Plan::good().latency(Latency::Fixed(Duration::from_millis(400)));
+    let server = FaultServer::start_blocking(plan).unwrap();
+    let folder = Folder::asking_at(server.url()).file("rows.jsonl", rows(600));
+    let limited = "ulimit -n 192; exec \"$DATAGEN\" run --concurrency 1";
+    let mut run = folder.shell(limited).start();
+    run.until_lines(RESULT, 1);
+    let told = ctl(&folder, ["set", "concurrency=5000"]).exits(0).stderr;
+    assert_snapshot!(settled(&told), @"
+    rate_limit null, token_limit null, concurrency_limit 128
+    this system allows 192 open files, so 128 requests at a time instead of 5000; `ulimit -n` raises it
+    ");
+    let ended = run.exits(0);
+    assert_eq!(server.seen().at_once, 128);
+    let said = "this system allows 192 open files, so 128 requests at a time instead of 5000";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }
 
 #[test]
@@ -147,7 +194,12 @@ fn what_cannot_be_reached_or_changed_is_said() {
     assert_snapshot!(ctl(&folder, ["set", "temperature=1"]).exits(2).shown(), @"
         exit 2
         --- stderr
-        error: `temperature` cannot be changed while a run works; rate_limit, token_limit and concurrency_limit can
+        error: `temperature` cannot be changed while a run works; rate_limit, token_limit and concurrency can
+        ");
+    assert_snapshot!(ctl(&folder, ["set", "concurrency=null"]).exits(2).shown(), @"
+        exit 2
+        --- stderr
+        error: concurrency: `null` is neither a number above 0 nor `auto`
         ");
     assert_snapshot!(ctl(&folder, ["set", "rate_limit=fast"]).exits(2).shown(), @"
         exit 2

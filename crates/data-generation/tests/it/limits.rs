@@ -62,6 +62,28 @@ async fn what_a_killed_command_had_under_way_counts_as_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_killed_command_had_under_way_by_itself_is_no_more_than_it_had_found_out() {
+    for (limit, waits) in [(9, true), (20, false)] {
+        let home = Home::new();
+        seconds_until_first(&home, &["a"], ("model.rate_limit", limit)).await;
+        let manifest = home.dir.path().join("demo/run.json");
+        let ended = std::fs::read_to_string(&manifest).unwrap();
+        let mut value: serde_json::Value = serde_json::from_str(&ended).unwrap();
+        value["ended"] = json!(null);
+        value["commands"][0]["ended"] = json!(null);
+        std::fs::write(&manifest, value.to_string()).unwrap();
+        let (says, times) = timed();
+        let builder = home.builder().own_model(says).rate_limit(Some(limit));
+        let pipeline = builder.concurrency_auto().build().unwrap();
+        let start = Instant::now();
+        pipeline.run(words(&["a", "b"])).await.unwrap();
+        // One is in the journal, and the eight of the beginning may have been under way.
+        let wait = (times.lock().unwrap()[0] - start).as_secs_f64();
+        assert_eq!(wait > 50.0, waits, "{limit} a minute: {wait} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
     let home = Home::new();
     let (says, times) = timed();

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod concurrency;
+#[cfg(test)]
 mod every_row;
 #[cfg(test)]
 mod harness;

@@ -2,6 +2,8 @@
 
 // `cfg(test)` always holds here; it tells clippy that helpers may unwrap like the tests that they serve.
 #[cfg(test)]
+mod adapting;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod classify;
@@ -14,6 +16,10 @@ mod fuzz;
 #[cfg(test)]
 mod fuzz_hints;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
+mod limiter;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod reading;
@@ -21,6 +27,8 @@ mod reading;
 mod scripted;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod slowing;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! An endpoint that goes away in the middle of a run, and comes back or does not.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use data_generation_llm_client::{
@@ -88,6 +89,30 @@ async fn nobody_is_given_up_before_it_is_known_whether_the_endpoint_is_away() {
     options.retry.max_attempts = 2;
     options.retry.base_delay_s = 0.01;
     all_are_good(&ask_all(&client(&model, options), 40, 4).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_before_it_was_known_that_the_endpoint_is_away_is_given_back() {
+    let start = Instant::now();
+    let faults: Mutex<HashMap<String, u32>> = Mutex::default();
+    // Each row meets three more faults when the endpoint is back.
+    let model = Scripted::slow(SECOND, move |_, request| {
+        let at = start.elapsed().as_secs();
+        let mut faults = faults.lock().unwrap();
+        let met = faults.entry(request.user.clone()).or_default();
+        match (at, *met) {
+            (..5, _) => Ok(Answer::text("good")),
+            (5..60, _) => refused(),
+            (_, ..3) => {
+                *met += 1;
+                status(500, "")
+            }
+            _ => Ok(Answer::text("good")),
+        }
+    });
+    let client = client(&model, at_once(10));
+    all_are_good(&ask_all(&client, 200, 20).await);
+    assert!(start.elapsed() > 60 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]

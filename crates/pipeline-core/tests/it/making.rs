@@ -1,7 +1,12 @@
 //! Making a dataset: which line goes where, and what a bad row costs.
 
-use data_generation_pipeline_core::{Check, Counts, ErrorKind, Event, Source, StepError, Workflow};
+use data_generation_pipeline_core::{
+    Check, Counts, Draft, ErrorKind, Event, Row, Source, Step, StepContext, StepError, Workflow,
+};
+use futures::future::BoxFuture;
 use serde_json::json;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -352,4 +357,72 @@ async fn a_stop_that_a_step_asks_for_leaves_the_rest_pending() {
     );
     assert_eq!(report.stopped.unwrap().message, "the key is wrong");
     assert!(counts.pending >= 90 && counts.failed == 0, "{counts:?}");
+}
+
+/// Wants two rows at work, after ten rows six, after twenty three.
+#[derive(Clone, Default)]
+struct Wants {
+    begun: Arc<AtomicUsize>,
+    /// Rows at work now, and how many there were when each began.
+    at_work: Arc<Mutex<(usize, Vec<usize>)>>,
+}
+
+impl Step for Wants {
+    fn name(&self) -> &str {
+        "wants"
+    }
+
+    fn places(&self) -> Option<usize> {
+        Some(match self.begun.load(Ordering::Relaxed) {
+            ..10 => 2,
+            10..20 => 6,
+            _ => 3,
+        })
+    }
+
+    fn run<'a>(
+        &'a self,
+        _: &'a Row,
+        _: &'a mut Draft,
+        _: &'a StepContext<'a>,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            {
+                let (now, each) = &mut *self.at_work.lock().unwrap();
+                *now += 1;
+                each.push(*now);
+            }
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.at_work.lock().unwrap().0 -= 1;
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_says_how_many_rows_are_worth_being_at_work() {
+    for (most, expected) in [(100, [2, 6, 3]), (4, [2, 4, 3])] {
+        let (bench, wants) = (Bench::new(), Wants::default());
+        let mut run = bench.run(Source::rows(rows(0..40)));
+        run.workflow = Workflow::new().then(wants.clone());
+        run.options.concurrency = NonZeroUsize::new(most).unwrap();
+        let told: Arc<Mutex<Vec<usize>>> = Arc::default();
+        run.observers.push(Arc::new({
+            let told = Arc::clone(&told);
+            move |event: &Event<'_>| {
+                if let Event::Places { places } = event {
+                    told.lock().unwrap().push(*places);
+                }
+            }
+        }));
+        assert!(run.execute().await.unwrap().is_complete());
+        assert_eq!(*told.lock().unwrap(), expected);
+        let seen = wants.at_work.lock().unwrap();
+        // Those who are at work when less is wanted go on.
+        for (rows, places) in [0..10, 10..20, 26..40].into_iter().zip(expected) {
+            let most = seen.1[rows].iter().max();
+            assert_eq!(most, Some(&places), "{:?}", seen.1);
+        }
+    }
 }

@@ -1,0 +1,344 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::classify::classify_read;
+use crate::gate::{Slot, Why};
+use crate::outage::Sign;
+use crate::pace::Slowed;
+use crate::question::{Came, HTML, Question};
+use crate::{Budget, Error, ErrorKind, Event, Reply, Verdict};
+
+/// Requests of one row that find nobody, where nobody ever answered: then the address is wrong.
+const NOBODY_THERE: u32 = 3;
+/// While the endpoint is away, the wait before the next probe grows no further than after so many.
+const PROBES: u32 = 4;
+
+/// What becomes of a question after an outcome.
+pub(crate) enum Next<'a> {
+    Settled(Result<Reply, Error>),
+    /// Ask again, with a slot where one is kept.
+    Again(Option<Slot<'a>>),
+    /// Ask again after a wait of one's own.
+    BackOff {
+        class: &'static str,
+        message: String,
+        wait: Duration,
+    },
+}
+
+/// Why everybody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// More requests in some time than the endpoint allows.
+    TooFast,
+    /// More than it can work on.
+    Busy,
+    /// Nobody is there.
+    Away,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn judge(&mut self, came: Came, mut slot: Slot<'a>) -> Next<'a> {
+        let Came { outcome, reading } = came;
+        let verdict = classify_read(&outcome, reading, &self.classify_options());
+        if !matches!(verdict, Verdict::StopRun { .. }) {
+            self.probed = false;
+        }
+        match verdict {
+            Verdict::Usable(reply) => {
+                self.client.succeeded.store(true, Ordering::Relaxed);
+                self.good(&mut slot);
+                Next::Settled(Ok(reply))
+            }
+            Verdict::FailRow {
+                class,
+                message,
+                text,
+            } => {
+                if outcome.is_ok_and(|answer| answer.is_paid()) {
+                    self.client.succeeded.store(true, Ordering::Relaxed);
+                }
+                self.good(&mut slot);
+                self.warn_of_unknown(class, &message);
+                Next::Settled(Err(self.row(class, message, text)))
+            }
+            Verdict::Retry {
+                class,
+                message,
+                budget,
+                hint,
+            } => {
+                if budget == Budget::Empty {
+                    self.good(&mut slot);
+                }
+                self.warn_of_unknown(class, &message);
+                if self.client.has_succeeded()
+                    && let Some(sign) = Sign::of(class, &outcome)
+                    && let Some(since) = self.met(sign)
+                {
+                    return self.wait_for_endpoint(class, message, hint, slot, since);
+                }
+                self.repeat(class, message, budget, hint)
+            }
+            Verdict::Pause {
+                class,
+                message,
+                hint,
+            } => self.pause(class, message, hint, slot),
+            Verdict::StopRun {
+                class,
+                message,
+                cure,
+            } => self.stop(class, message, cure, slot),
+            Verdict::Later { message, wait } => {
+                tracing::info!(message, ?wait, "the endpoint asks to come back later");
+                self.client.halt();
+                Next::Settled(Err(self.error(ErrorKind::Later { message, wait })))
+            }
+        }
+    }
+
+    /// The endpoint works.
+    fn good(&self, slot: &mut Slot<'_>) {
+        slot.good();
+        if let Some(away) = self.client.outage.over() {
+            tracing::info!(?away, "the endpoint is back");
+        }
+    }
+
+    /// Since when the endpoint is away for everybody, where this fault shows that it is.
+    fn met(&self, sign: Sign) -> Option<Instant> {
+        let last = self.spent.is_last(&self.client.options.retry);
+        self.client.outage.met(self.number, sign, last)
+    }
+
+    /// Nobody is there, but somebody was: all wait, one probes now and then, and no attempt is counted.
+    fn wait_for_endpoint(
+        &mut self,
+        class: &'static str,
+        message: String,
+        hint: Option<Duration>,
+        slot: Slot<'a>,
+        since: Instant,
+    ) -> Next<'a> {
+        let at_most = self.client.options.max_outage;
+        if since.elapsed() >= at_most {
+            let message = format!(
+                "the endpoint has been away for {}: {message}",
+                in_words(since.elapsed())
+            );
+            tracing::info!(class, message, "no longer waited for");
+            self.client.halt();
+            let wait = None;
+            return Next::Settled(Err(self.error(ErrorKind::Later { message, wait })));
+        }
+        let reason = format!(
+            "the endpoint is away, it is waited for up to {}: {message}",
+            in_words(at_most)
+        );
+        self.put_off(class, reason, hint, slot, Cause::Away)
+    }
+
+    fn repeat(
+        &mut self,
+        class: &'static str,
+        message: String,
+        budget: Budget,
+        hint: Option<Duration>,
+    ) -> Next<'a> {
+        let options = &self.client.options.retry;
+        let never = !self.client.has_succeeded();
+        let outages = self.client.outage.times();
+        if std::mem::replace(&mut self.outages, outages) != outages {
+            self.spent.was_away();
+        }
+        if Sign::is_nobody_there(class) && self.spent.not_reached() >= NOBODY_THERE && never {
+            return self.halt(
+                "endpoint_down",
+                self.with_address(message),
+                "check `model.base_url` and that the endpoint is up".into(),
+            );
+        }
+        let Some(repeat) = self.spent.repeat(budget, options) else {
+            if never && class == HTML {
+                return self.halt(
+                    class,
+                    self.with_address(message),
+                    "check `model.base_url` and whether this network wants a log-in".into(),
+                );
+            }
+            return Next::Settled(Err(self.give_up(class, message)));
+        };
+        let wait = self.client.schedule.wait(repeat, hint);
+        if self.spent.too_old_after(wait, options) {
+            return Next::Settled(Err(self.too_old(class, &message)));
+        }
+        self.call.event(&Event::Retrying {
+            class,
+            message: message.clone(),
+            after: wait,
+        });
+        Next::BackOff {
+            class,
+            message,
+            wait,
+        }
+    }
+
+    /// Everybody waits; the row loses no attempt, only time.
+    fn pause(
+        &mut self,
+        class: &'static str,
+        message: String,
+        hint: Option<Duration>,
+        slot: Slot<'a>,
+    ) -> Next<'a> {
+        let cause = match class {
+            "rate_limited" => Cause::TooFast,
+            _ => Cause::Busy,
+        };
+        self.put_off(class, message, hint, slot, cause)
+    }
+
+    /// Closes the gate for all; the wait grows with each pause in a row.
+    fn put_off(
+        &mut self,
+        class: &'static str,
+        message: String,
+        hint: Option<Duration>,
+        mut slot: Slot<'a>,
+        cause: Cause,
+    ) -> Next<'a> {
+        let is_news = slot.is_news();
+        let longest = match cause {
+            Cause::Away => PROBES,
+            Cause::TooFast | Cause::Busy => u32::MAX,
+        };
+        let (why, too_many) = match cause {
+            Cause::Away => (Why::Away(message.clone()), false),
+            Cause::TooFast | Cause::Busy => (Why::Asked(message.clone()), true),
+        };
+        let (wait, closed) = slot.pause(why, too_many, hint.is_some(), |nth| {
+            self.client.schedule.wait(nth.min(longest), hint)
+        });
+        drop(slot);
+        if is_news && cause == Cause::TooFast {
+            self.slow_down(wait);
+        }
+        if self.spent.too_old_after(wait, &self.client.options.retry) {
+            return Next::Settled(Err(self.too_old(class, &message)));
+        }
+        self.call.event(&Event::Retrying {
+            class,
+            message: message.clone(),
+            after: wait,
+        });
+        if !closed {
+            return Next::BackOff {
+                class,
+                message,
+                wait,
+            };
+        }
+        tracing::info!(class, message, ?wait, "everybody waits");
+        self.call.event(&Event::Paused {
+            class,
+            message,
+            wait,
+        });
+        Next::Again(None)
+    }
+
+    /// The endpoint allows less than it was thought to.
+    fn slow_down(&self, wait: Duration) {
+        let Some(Slowed { share, is_first }) = self.client.limiter.pushed_back(wait) else {
+            return;
+        };
+        let percent = (share * 100.0).round();
+        let message = format!(
+            "the endpoint pushes back although the limits are kept: requests leave at {percent} % of the configured rate for now, and faster again where it lets them"
+        );
+        tracing::info!(share, "{message}");
+        if is_first {
+            let class = "slowed_down";
+            self.call.event(&Event::Warned { class, message });
+        }
+    }
+
+    /// An error that would stop the run. In the middle of one it may be a hiccup: one request goes alone first.
+    fn stop(
+        &mut self,
+        class: &'static str,
+        message: String,
+        cure: String,
+        mut slot: Slot<'a>,
+    ) -> Next<'a> {
+        if self.probed || !self.client.has_succeeded() || self.client.halted.is_cancelled() {
+            return self.halt(class, message, cure);
+        }
+        self.probed = slot.probe_alone(&message);
+        if !self.probed
+            && self
+                .spent
+                .repeat(Budget::Attempts, &self.client.options.retry)
+                .is_none()
+        {
+            return self.halt(class, message, cure);
+        }
+        tracing::info!(class, message, "asking once more before the run is stopped");
+        self.call.event(&Event::Retrying {
+            class,
+            message,
+            after: Duration::ZERO,
+        });
+        // Where another row has closed the gate, its probe decides for this one too.
+        Next::Again(self.probed.then_some(slot))
+    }
+
+    /// What is wrong there, and where that is; what was lost on the way says it already.
+    fn with_address(&self, message: String) -> String {
+        match self.client.model.address() {
+            Some(address) if !message.contains(address) => format!("{address}: {message}"),
+            _ => message,
+        }
+    }
+
+    fn halt(&self, class: &'static str, message: String, cure: String) -> Next<'a> {
+        tracing::info!(class, message, cure, "no question can be answered");
+        self.client.halt();
+        Next::Settled(Err(self.error(ErrorKind::Run {
+            class,
+            message,
+            cure,
+        })))
+    }
+
+    fn warn_of_unknown(&self, class: &'static str, message: &str) {
+        if class == "unknown_status" {
+            tracing::info!(message, "an answer that is not known");
+            self.call.event(&Event::Warned {
+                class,
+                message: message.to_owned(),
+            });
+        }
+    }
+
+    /// Time is what it ran out of, not attempts.
+    fn too_old(&self, class: &'static str, message: &str) -> Error {
+        let (request, most) = (self.attempt, self.client.options.retry.max_row_s);
+        let message = format!(
+            "{message} (given up at request {request}: after another wait it would be older than `run.retry.max_row_s`, {most} s)"
+        );
+        self.row(class, message, None)
+    }
+}
+
+/// As people say it.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}

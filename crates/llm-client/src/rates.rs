@@ -1,0 +1,82 @@
+use std::num::{NonZeroU32, NonZeroU64};
+
+use crate::LimitFile;
+use crate::ledger::{Limit, Unit};
+
+/// So much may be sent to an endpoint in any stretch of time. All of them hold at the same time.
+#[derive(Debug, Clone)]
+pub struct LimitOptions {
+    /// Requests.
+    pub requests: Rates,
+    /// Tokens, those of the answers included.
+    pub tokens: Rates,
+    /// Requests that may leave at once after a quiet while (1: they are evenly spaced).
+    pub burst: NonZeroU32,
+    /// Take the limits from what the endpoint says in its headers; nothing goes beside the first request.
+    pub auto: bool,
+    /// Where several processes keep the limits together.
+    pub share: Option<LimitFile>,
+}
+
+/// Amounts, each for a stretch of time; `None`: no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// In any second.
+    pub a_second: Option<NonZeroU64>,
+    /// In any minute.
+    pub a_minute: Option<NonZeroU64>,
+    /// In any 24 hours; not evenly spaced.
+    pub a_day: Option<NonZeroU64>,
+}
+
+impl Default for LimitOptions {
+    /// No limits.
+    fn default() -> LimitOptions {
+        LimitOptions {
+            requests: Rates::default(),
+            tokens: Rates::default(),
+            burst: NonZeroU32::MIN,
+            auto: false,
+            share: None,
+        }
+    }
+}
+
+impl LimitOptions {
+    /// Requests a minute and nothing else.
+    pub fn per_minute(requests: Option<NonZeroU32>) -> LimitOptions {
+        let requests = Rates {
+            a_minute: requests.map(NonZeroU64::from),
+            ..Rates::default()
+        };
+        LimitOptions {
+            requests,
+            ..LimitOptions::default()
+        }
+    }
+
+    /// Whether there is anything to keep.
+    pub fn is_none(&self) -> bool {
+        !self.auto && self.limits().next().is_none()
+    }
+
+    pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> + use<> {
+        let of = |unit, rates: Rates| {
+            let windows = [
+                (rates.a_second, 1),
+                (rates.a_minute, 60),
+                (rates.a_day, 86_400),
+            ];
+            windows.into_iter().filter_map(move |(amount, seconds)| {
+                let amount = amount?.get();
+                let window = seconds * 1_000_000;
+                Some(Limit {
+                    unit,
+                    amount,
+                    window,
+                })
+            })
+        };
+        of(Unit::Requests, self.requests).chain(of(Unit::Tokens, self.tokens))
+    }
+}

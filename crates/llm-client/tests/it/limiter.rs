@@ -1,0 +1,237 @@
+//! Limits over time, used alone.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_generation_llm_client::{LimitFile, LimitKind, LimitOptions, Limiter, Rates};
+use futures::future::join_all;
+use tokio::time::{Instant, advance};
+
+fn limiter(requests: u32) -> Arc<Limiter> {
+    Arc::new(Limiter::per_minute(NonZeroU32::new(requests).unwrap()))
+}
+
+async fn times(limiter: &Limiter, permits: usize) -> Vec<Instant> {
+    join_all((0..permits).map(|_| async {
+        limiter.acquire().await;
+        Instant::now()
+    }))
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_sliding_minute_exceeds_the_limit_and_hardly_any_falls_short() {
+    for requests in [1, 20, 60, 7_777] {
+        let times = times(&limiter(requests), 2 * requests as usize + 1).await;
+        for (first, last) in times.iter().zip(&times[requests as usize..]) {
+            let minute = *last - *first;
+            assert!(
+                minute > Duration::from_secs(60),
+                "{requests} a minute in {minute:?}"
+            );
+            assert!(
+                minute < Duration::from_secs(61),
+                "{requests} a minute in {minute:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_time_is_not_saved_up() {
+    let limiter = limiter(20);
+    limiter.acquire().await;
+    advance(Duration::from_secs(600)).await;
+    let times = times(&limiter, 3).await;
+    assert!(times[1] - times[0] >= Duration::from_secs(3));
+    assert!(times[2] - times[1] >= Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_first_is_served_first() {
+    let limiter = limiter(60);
+    let times = times(&limiter, 10).await;
+    assert!(times.is_sorted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stops_waiting_stalls_nobody_and_wastes_no_permit() {
+    let limiter = limiter(60);
+    limiter.acquire().await;
+    let start = Instant::now();
+    let waiters: Vec<_> = (0..4)
+        .map(|_| {
+            let limiter = Arc::clone(&limiter);
+            tokio::spawn(async move { drop(limiter.acquire().await) })
+        })
+        .collect();
+    advance(Duration::from_millis(500)).await;
+    // The first one watches the clock, the second one is in the middle.
+    waiters[0].abort();
+    waiters[1].abort();
+    for waiter in waiters.into_iter().skip(2) {
+        waiter.await.unwrap();
+    }
+    assert!(
+        start.elapsed() < Duration::from_millis(2100),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hint_counts_those_ahead() {
+    let limiter = limiter(60);
+    assert_eq!(limiter.wait_hint(), Duration::ZERO);
+    limiter.acquire().await;
+    assert_eq!(limiter.wait_hint(), Duration::from_millis(1005));
+    let waiting = tokio::spawn({
+        let limiter = Arc::clone(&limiter);
+        async move { drop(limiter.acquire().await) }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(limiter.wait_hint(), Duration::from_millis(2010));
+    waiting.abort();
+}
+
+fn of_tokens(a_minute: u64) -> Limiter {
+    let tokens = Rates {
+        a_minute: NonZeroU64::new(a_minute),
+        ..Rates::default()
+    };
+    Limiter::new(&LimitOptions {
+        tokens,
+        ..LimitOptions::default()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_were_not_used_are_given_to_the_next() {
+    let limiter = of_tokens(1_000);
+    let start = Instant::now();
+    let acquire = || limiter.acquire_for(|| 900, Duration::MAX, |_, _, _| {});
+    let first = acquire().await.unwrap();
+    let (second, ()) = tokio::join!(acquire(), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        first.settle(0);
+    });
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
+    second.unwrap().settle(900);
+    acquire().await.unwrap();
+    assert!(start.elapsed() > Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_hears_for_which_limit_and_how_long() {
+    let limiter = of_tokens(1_000);
+    limiter
+        .acquire_for(|| 500, Duration::MAX, |_, _, _| {})
+        .await
+        .unwrap();
+    let mut heard = None;
+    let told = |limit: &str, kind, wait: Duration| {
+        heard = Some((limit.to_owned(), kind, wait.as_secs()));
+    };
+    limiter
+        .acquire_for(|| 500, Duration::MAX, told)
+        .await
+        .unwrap();
+    let limit = "1000 tokens a minute".to_owned();
+    assert_eq!(heard, Some((limit, LimitKind::Tokens, 30)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_too_long_is_refused_with_its_length() {
+    let requests = Rates {
+        a_day: NonZeroU64::new(1),
+        ..Rates::default()
+    };
+    let limiter = Limiter::new(&LimitOptions {
+        requests,
+        ..LimitOptions::default()
+    });
+    let longest = Duration::from_secs(900);
+    limiter
+        .acquire_for(|| 0, longest, |_, _, _| {})
+        .await
+        .unwrap();
+    let refused = limiter
+        .acquire_for(|| 0, longest, |_, _, _| {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the limit of 1 requests a day is used up"
+    );
+    assert!(refused.wait > Duration::from_secs(86_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_is_no_longer_there_to_be_used() {
+    let limiter = limiter(10);
+    for n in 0..10 {
+        limiter.sent_before(Duration::from_secs(50 - n), 0);
+    }
+    let start = Instant::now();
+    limiter.acquire().await;
+    assert!(
+        (9..=11).contains(&start.elapsed().as_secs()),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_can_be_changed_while_somebody_waits() {
+    let limiter = limiter(1);
+    limiter.acquire().await;
+    let start = Instant::now();
+    let (_, ()) = tokio::join!(limiter.acquire(), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        limiter.set(&LimitOptions::per_minute(NonZeroU32::new(600)));
+    });
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+    let start = Instant::now();
+    limiter.acquire().await;
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_one_gives_back_another_one_uses() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = || {
+        let share = Some(LimitFile::open(dir.path().join("x.json")).unwrap());
+        let tokens = Rates {
+            a_minute: NonZeroU64::new(1_000),
+            ..Rates::default()
+        };
+        Limiter::new(&LimitOptions {
+            tokens,
+            share,
+            ..LimitOptions::default()
+        })
+    };
+    let (one, other) = (of(), of());
+    let start = Instant::now();
+    let first = one
+        .acquire_for(|| 900, Duration::MAX, |_, _, _| {})
+        .await
+        .unwrap();
+    let (_, ()) = tokio::join!(
+        other.acquire_for(|| 900, Duration::MAX, |_, _, _| {}),
+        async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            first.settle(0);
+        }
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+}
