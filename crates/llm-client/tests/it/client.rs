@@ -364,13 +364,13 @@ async fn a_row_that_waits_hears_when_it_waits_for_something_else() {
         let a_moment = Duration::from_millis(3);
         assert!(timeout(a_moment, &mut asked).await.is_err());
     }
-    // The second was the probe; its answer has opened the gate to the third, and the others wait for that one.
+    // The first was the probe, for it was the turn of those that ask again; its answer has opened the gate.
     assert_eq!(
         calls.each_ref().map(story),
         [
-            "send bad rate_limited paused pause slot",
+            "send bad rate_limited paused pause go send good",
             "slot pause go send good",
-            "slot pause go send",
+            "slot pause slot go send",
             "slot pause slot",
         ]
     );
