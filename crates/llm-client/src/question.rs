@@ -93,7 +93,8 @@ impl<'a> Question<'a> {
                 Some(slot) => slot,
                 None => self.enter().await?,
             };
-            let Some(reserved) = self.permit(&slot).await? else {
+            // In a box of its own: it is the largest part, and soon over, while the request takes seconds.
+            let Some(reserved) = Box::pin(self.permit(&slot)).await? else {
                 continue;
             };
             let came = self.send(reserved, &mut slot).await?;

@@ -347,7 +347,8 @@ async fn work_on(
     let end = match outcome {
         Ok(()) => {
             shared.judged(None);
-            finish(shared, row, draft, requests).await
+            // In a box of its own: every row under way would hold room for it.
+            finish(shared, row, draft, requests).boxed().await
         }
         Err(
             StepError::Fail {
@@ -374,7 +375,7 @@ async fn work_on(
                 attempts: requests,
                 timestamp: timestamp(SystemTime::now()),
             };
-            let end = fail(shared, &failure).await;
+            let end = fail(shared, &failure).boxed().await;
             if is_news {
                 shared.judged(Some(&failure.error));
             }
