@@ -111,7 +111,7 @@ fn trial(place: &Path, kills: u32, seed: u64) -> Outcome<()> {
     verdict::judge(&files, &observer, &tally)?;
     say(&tally.summary(&files, &observer));
     let whole = Whole::of(&program, place, &observer)?;
-    for told in whole.trial(kills.div_ceil(5), &mut luck)? {
+    for told in whole.trial(kills.div_ceil(5).max(4), &mut luck)? {
         say(&told);
     }
     Ok(())

@@ -21,6 +21,14 @@ const EXTRACT: [&str; 6] = [
     "regex:answer ([0-9]+)",
     "--json",
 ];
+const GO_ON: [&str; 6] = [
+    "run",
+    "--config",
+    "config.yaml",
+    "--extract",
+    EXTRACT[4],
+    "--json",
+];
 const REPAIR: [&str; 5] = ["run", "--config", "config.yaml", "--repair", "--json"];
 
 /// A finished run, to begin with again and again.
@@ -125,6 +133,13 @@ impl<'a> Whole<'a> {
             }
             tally.nothing_done += usize::from(shot && now == self.result && !hidden.exists());
             tally.all_done += usize::from(shot && !hidden.exists() && now == new && !decided());
+            // What was decided is finished by whatever command comes next.
+            if decided() {
+                let (code, summary) = self.start(&GO_ON)?.end()?;
+                if code != 0 || lines(&self.dir.join("result.jsonl"))? != new {
+                    return Err(format!("a run did not finish an extract: {summary}").into());
+                }
+            }
             self.again(&mut tally)?;
             if lines(&self.dir.join("result.jsonl"))? != new {
                 return Err("extract, killed and begun again, makes other lines".into());
