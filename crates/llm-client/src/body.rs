@@ -7,12 +7,13 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+use crate::usual;
 
 /// What a 2xx body says, as far as anybody needs it.
 ///
 /// Everything is read one level at a time and only where it is needed, so that an odd neighbour (deep,
 /// doubled, of another type, a number beyond all bounds) never costs an answer that was paid for.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Completion {
     pub(crate) text: String,
     pub(crate) reasoning: String,
@@ -50,6 +51,14 @@ const TRIES: u32 = 32;
 pub(crate) fn read(body: &[u8]) -> Reading {
     let body = std::str::from_utf8(body).map_err(|_| Unreadable::NotUtf8)?;
     let body = body.trim_start_matches('\u{feff}').trim();
+    match usual::read(body) {
+        Some(completion) => Ok(completion),
+        None => read_anything(body),
+    }
+}
+
+/// The same, for bodies that are nothing but strange.
+pub(crate) fn read_anything(body: &str) -> Reading {
     let mut completion = Completion::default();
     if body.is_empty() {
         return Err(Unreadable::Empty);
@@ -373,7 +382,7 @@ fn choice(raw: &RawValue) -> Option<Members<'_>> {
         .find_map(|raw| object(raw.get()).ok())
 }
 
-fn usage(raw: &RawValue) -> Option<(u64, u64, u64)> {
+pub(crate) fn usage(raw: &RawValue) -> Option<(u64, u64, u64)> {
     let usage = raw
         .get()
         .starts_with('{')

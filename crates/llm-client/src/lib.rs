@@ -60,6 +60,7 @@ mod secrets;
 mod shapes;
 mod symptoms;
 mod transport;
+mod usual;
 
 pub use answer::{Answer, Headers};
 pub use call::{Call, Event, LimitKind, WaitReason};

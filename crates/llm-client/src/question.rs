@@ -87,14 +87,11 @@ impl<'a> Question<'a> {
         if !self.call.may_send() {
             return Err(self.without_sending());
         }
+        // What is soon over has a box of its own: thousands of requests are under way for seconds.
         let mut kept = None;
         loop {
-            let mut slot = match kept.take() {
-                Some(slot) => slot,
-                None => self.enter().await?,
-            };
-            // In a box of its own: it is the largest part, and soon over, while the request takes seconds.
-            let Some(reserved) = Box::pin(self.permit(&slot)).await? else {
+            let may = Box::pin(self.may_send(kept.take())).await?;
+            let Some((mut slot, reserved)) = may else {
                 continue;
             };
             let came = self.send(reserved, &mut slot).await?;
@@ -105,7 +102,7 @@ impl<'a> Question<'a> {
                     class,
                     message,
                     wait,
-                } => self.back_off(class, message, wait).await?,
+                } => Box::pin(self.back_off(class, message, wait)).await?,
             }
             if self.call.stopping().is_cancelled() {
                 return Err(self.error(ErrorKind::Stopped));
@@ -178,6 +175,19 @@ impl<'a> Question<'a> {
             ("no_answer", message.to_owned())
         });
         self.row(class, message, None)
+    }
+
+    /// Waits for the gate, where no slot was kept, and for the limits. `None`: the gate has closed meanwhile.
+    async fn may_send(
+        &self,
+        kept: Option<Slot<'a>>,
+    ) -> Result<Option<(Slot<'a>, Reserved<'a>)>, Error> {
+        let slot = match kept {
+            Some(slot) => slot,
+            None => self.enter().await?,
+        };
+        let reserved = self.permit(&slot).await?;
+        Ok(reserved.map(|reserved| (slot, reserved)))
     }
 
     async fn enter(&self) -> Result<Slot<'a>, Error> {
@@ -258,6 +268,18 @@ impl<'a> Question<'a> {
         slot.sent();
         let start = Instant::now();
         let outcome = self.client.model.ask(self.request, attempt).await;
+        Box::pin(self.keep(outcome, start, reserved, slot)).await
+    }
+
+    /// Makes an answer safe.
+    async fn keep(
+        &self,
+        outcome: Result<Answer, TransportError>,
+        start: Instant,
+        reserved: Reserved<'a>,
+        slot: &mut Slot<'_>,
+    ) -> Result<Came, Error> {
+        let attempt = self.attempt;
         let (status, latency) = match &outcome {
             Ok(answer) => (Some(answer.status), answer.latency),
             Err(_) => (None, start.elapsed()),

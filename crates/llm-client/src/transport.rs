@@ -69,7 +69,17 @@ impl Transport {
     async fn exchange(&self, request: reqwest::Request) -> Result<Answer, TransportError> {
         let start = Instant::now();
         let total = start + self.timeouts.total;
-        let mut response = self.within(total, self.http.execute(request)).await?;
+        let response = self.within(total, self.http.execute(request)).await?;
+        // In a box of its own: it is large and soon over, and the wait for it is long.
+        Box::pin(self.read(response, start, total)).await
+    }
+
+    async fn read(
+        &self,
+        mut response: Response,
+        start: Instant,
+        total: Instant,
+    ) -> Result<Answer, TransportError> {
         let announced = response.content_length().unwrap_or_default();
         // What is announced is believed up to here: a body of the usual size takes its room once.
         let mut body = Vec::with_capacity(announced.min(EXPECTED_BODY) as usize);

@@ -249,10 +249,8 @@ impl<'a> Work<'a> {
                     furthest: 0,
                     clock: RowClock::new(&shared.clock),
                 };
-                Some((
-                    bytes,
-                    work_on(shared, self.workflow, row, cx, is_news).boxed(),
-                ))
+                let work = work_on(shared, self.workflow, row, cx, is_news);
+                Some((bytes, work))
             }
             Err((Fault { class, message }, input)) => {
                 let reason = FailureReason {
@@ -330,25 +328,41 @@ pub(crate) async fn through<'a>(
     })
 }
 
-/// Takes one row through all steps and hands its line to the writer; a failure is news where the row did not fail
-/// before.
-async fn work_on(
-    shared: &Shared,
-    workflow: &Workflow,
+/// Takes one row through all steps and hands its line to the writer.
+fn work_on<'a>(
+    shared: &'a Shared,
+    workflow: &'a Workflow,
     row: Row,
-    mut cx: StepContext<'_>,
+    mut cx: StepContext<'a>,
+    is_news: bool,
+) -> BoxFuture<'a, Done> {
+    // No `async fn`, which would hold what it is given twice.
+    let work = async move {
+        let (id, index) = (row.id(), row.index());
+        shared.event(&Event::RowStarted { id, index });
+        let mut draft = Draft::default();
+        let outcome = through(workflow, &row, &mut draft, &mut cx).await;
+        // In a box of its own: it is soon over, and every row under way would hold room for it.
+        Box::pin(hand_over(shared, row, draft, cx, outcome, is_news)).await
+    };
+    work.boxed()
+}
+
+/// Hands the line of a row to the writer; a failure is news where the row did not fail before.
+async fn hand_over(
+    shared: &Shared,
+    row: Row,
+    draft: Draft,
+    cx: StepContext<'_>,
+    outcome: Result<(), StepError>,
     is_news: bool,
 ) -> Done {
     let (id, index, bytes) = (row.id(), row.index(), row.json().len() as u64);
-    shared.event(&Event::RowStarted { id, index });
-    let mut draft = Draft::default();
-    let outcome = through(workflow, &row, &mut draft, &mut cx).await;
     let requests = cx.requests.load(Ordering::Relaxed);
     let end = match outcome {
         Ok(()) => {
             shared.judged(None);
-            // In a box of its own: every row under way would hold room for it.
-            finish(shared, row, draft, requests).boxed().await
+            finish(shared, row, draft, requests).await
         }
         Err(
             StepError::Fail {
@@ -375,7 +389,7 @@ async fn work_on(
                 attempts: requests,
                 timestamp: timestamp(SystemTime::now()),
             };
-            let end = fail(shared, &failure).boxed().await;
+            let end = fail(shared, &failure).await;
             if is_news {
                 shared.judged(Some(&failure.error));
             }
