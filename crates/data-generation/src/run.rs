@@ -311,7 +311,7 @@ impl Observer for Queue {
             self.0
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .extend(batch.records());
+                .extend(batch.records().cloned());
         }
     }
 }

@@ -139,64 +139,35 @@ pub enum Event<'a> {
     },
 }
 
-/// Lines that became durable together.
+/// Rows whose lines became durable together.
 #[derive(Debug, Default)]
 pub struct Batch {
-    pub(crate) results: Vec<u8>,
-    pub(crate) finished: u64,
-    pub(crate) failures: Vec<u8>,
-    pub(crate) failed: u64,
-    /// Room in the queue that the lines took.
+    pub(crate) records: Vec<Box<Record>>,
+    pub(crate) failures: Vec<Box<Failure>>,
+    /// Room in the queue that they took.
     pub(crate) units: u32,
 }
 
 impl Batch {
-    /// The same room for other lines; room for more bytes than that is given back.
-    pub(crate) fn emptied(self, at_most: usize) -> Batch {
-        let emptied = |mut lines: Vec<u8>| {
-            lines.clear();
-            lines.shrink_to(at_most);
-            lines
-        };
-        Batch {
-            results: emptied(self.results),
-            failures: emptied(self.failures),
-            ..Batch::default()
-        }
-    }
-
     /// How many rows were finished.
     pub fn finished(&self) -> u64 {
-        self.finished
+        self.records.len() as u64
     }
 
     /// How many rows failed.
     pub fn failed(&self) -> u64 {
-        self.failed
+        self.failures.len() as u64
     }
 
-    /// The finished rows, read from their lines.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        lines(&self.results).map(read_back)
+    /// The finished rows.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().map(Box::as_ref)
     }
 
-    /// The failed rows, read from their lines.
-    pub fn failures(&self) -> impl Iterator<Item = Failure> + '_ {
-        lines(&self.failures).map(read_back)
+    /// The failed rows.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.failures.iter().map(Box::as_ref)
     }
-}
-
-fn read_back<'a, T: serde::Deserialize<'a>>(line: &'a [u8]) -> T {
-    let mut reader = serde_json::Deserializer::from_slice(line);
-    // A value may be as deep as serde reads, and a line holds it one level deeper.
-    reader.disable_recursion_limit();
-    T::deserialize(&mut reader).expect("a line that we wrote reads back")
-}
-
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
 }
 
 /// Takes part in a run by hearing of it.

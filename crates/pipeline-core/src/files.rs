@@ -3,10 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::append::{AppendFile, Repair};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::event::Batch;
+use crate::line::push_line;
 
 /// The files of a run, opened and with whole ends.
 pub(crate) struct Files {
@@ -76,29 +79,89 @@ impl LineFiles {
     ) -> Result<(), WriteError> {
         journal.sync().map_err(WriteError::of(journal.path()))?;
         synced();
-        for (file, lines) in [
-            (&mut self.result, &batch.results),
-            (&mut self.failures, &batch.failures),
-        ] {
-            if lines.is_empty() {
-                continue;
-            }
-            let whole = file.length();
-            file.append(lines).map_err(WriteError::of(file.path()))?;
-            if let Err(error) = file.sync() {
-                // Nobody knows whether they are on the disk; the next command makes them again from the journal.
-                file.cut_back(whole);
-                return Err(WriteError::of(file.path())(error));
-            }
-        }
-        Ok(())
+        write(&mut self.result, &batch.records)?;
+        write(&mut self.failures, &batch.failures)
     }
+}
+
+/// So many bytes of lines are written in one go.
+const PIECE: usize = 64 * 1024;
+
+fn write<T: Serialize>(file: &mut AppendFile, rows: &[Box<T>]) -> Result<(), WriteError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let before = file.length();
+    let written = append(file, rows).and_then(|()| file.sync());
+    written.map_err(|error| {
+        // Nobody knows what of it is on the disk; the next command makes these lines again from the journal.
+        file.cut_back(before);
+        WriteError::of(file.path())(error)
+    })
+}
+
+fn append<T: Serialize>(file: &mut AppendFile, rows: &[Box<T>]) -> io::Result<()> {
+    let mut lines = Vec::with_capacity(PIECE);
+    for row in rows {
+        push_line(&mut lines, row).expect("what stands for a row is JSON");
+        if lines.len() >= PIECE {
+            file.append(&lines)?;
+            lines.clear();
+        }
+    }
+    file.append(&lines)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::faulty::{Fault, How, Kind, Recorder};
+    use crate::record::Record;
+
+    fn record(n: u32) -> Box<Record> {
+        let line = format!(
+            r#"{{"id":"{n:032x}","index":{n},"input":{{}},"response":"{}","model":"m","finish_reason":null,
+            "usage":{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}},"attempts":1,"latency_ms":1,
+            "timestamp":""}}"#,
+            "a".repeat(1000)
+        );
+        serde_json::from_str(&line).unwrap()
+    }
+
+    #[test]
+    fn a_commit_of_many_pieces_is_taken_back_as_a_whole() {
+        let lines_of = |batch: &Batch| {
+            let mut lines = Vec::new();
+            for record in batch.records() {
+                push_line(&mut lines, record).unwrap();
+            }
+            lines
+        };
+        let batch = Batch {
+            records: (0..500).map(record).collect(),
+            ..Batch::default()
+        };
+        assert!(lines_of(&batch).len() > 4 * PIECE);
+        for nth in [1, 3, 99] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("result.jsonl");
+            std::fs::write(&path, "{}\n").unwrap();
+            let fault = Fault {
+                kind: Some(Kind::Write),
+                nth,
+                how: How::Eio,
+            };
+            let recorder = Recorder::over(dir.path(), Some(fault));
+            let mut files = Files::open(&recorder.disk(), dir.path()).unwrap();
+            let done = files.lines.commit(&files.journal.handle(), || (), &batch);
+            let mut expected = b"{}\n".to_vec();
+            if nth == 99 {
+                expected.extend(lines_of(&batch));
+            }
+            assert_eq!(done.is_ok(), nth == 99);
+            assert_eq!(std::fs::read(&path).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn lines_whose_sync_is_refused_are_taken_back() {
@@ -116,7 +179,7 @@ mod tests {
             journal, mut lines, ..
         } = Files::open(&recorder.disk(), dir.path()).unwrap();
         let batch = Batch {
-            results: b"{\"id\":1}\n".to_vec(),
+            records: (0..500).map(record).collect(),
             ..Batch::default()
         };
         let mut told = false;

@@ -17,7 +17,6 @@ use crate::before::Before;
 use crate::clock::RowClock;
 use crate::disk::Disk;
 use crate::event::Event;
-use crate::line::push_line;
 use crate::manifest::Manifest;
 use crate::pass::Fault;
 use crate::plan::{Plan, take_spare};
@@ -271,7 +270,7 @@ impl<'a> Work<'a> {
                     Done {
                         id,
                         bytes: 0,
-                        end: fail(shared, &failure).await,
+                        end: fail(shared, failure, false).await,
                     }
                 };
                 Some((0, fail.boxed()))
@@ -348,7 +347,7 @@ fn work_on<'a>(
     work.boxed()
 }
 
-/// Hands the line of a row to the writer; a failure is news where the row did not fail before.
+/// Hands what became of a row to the writer.
 async fn hand_over(
     shared: &Shared,
     row: Row,
@@ -389,11 +388,7 @@ async fn hand_over(
                 attempts: requests,
                 timestamp: timestamp(SystemTime::now()),
             };
-            let end = fail(shared, &failure).await;
-            if is_news {
-                shared.judged(Some(&failure.error));
-            }
-            end
+            fail(shared, failure, is_news).await
         }
         Err(StepError::Stopped) => End::Pending,
         Err(StepError::Stop { kind, message }) => {
@@ -434,34 +429,34 @@ fn line_bytes(input: &RawValue, response: &str) -> usize {
 }
 
 async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
-    let record = record(row, draft, requests);
+    let record = Box::new(record(row, draft, requests));
     let bytes = line_bytes(&record.input, &record.response);
     let Some(room) = shared.writer.room(bytes).await else {
         return End::Pending;
     };
-    let mut line = Vec::with_capacity(bytes);
-    push_line(&mut line, &record).expect("a record is JSON");
-    if !shared.writer.finished(line, room).await {
-        return End::Pending;
-    }
     shared.event(&Event::Finished { record: &record });
-    End::Finished
+    match shared.writer.finished(record, room).await {
+        true => End::Finished,
+        false => End::Pending,
+    }
 }
 
-async fn fail(shared: &Shared, failure: &Failure) -> End {
+/// A failure is news where the row did not fail before.
+async fn fail(shared: &Shared, failure: Failure, is_news: bool) -> End {
     let input = failure.input.as_deref().unwrap_or(RawValue::NULL);
     let response = failure.response.as_deref().unwrap_or_default();
     let bytes = line_bytes(input, response);
     let Some(room) = shared.writer.room(bytes).await else {
         return End::Pending;
     };
-    let mut line = Vec::with_capacity(bytes);
-    push_line(&mut line, failure).expect("a failure is JSON");
-    if !shared.writer.failed(line, room).await {
-        return End::Pending;
+    shared.event(&Event::Failed { failure: &failure });
+    if is_news {
+        shared.judged(Some(&failure.error));
     }
-    shared.event(&Event::Failed { failure });
-    End::Failed
+    match shared.writer.failed(Box::new(failure), room).await {
+        true => End::Failed,
+        false => End::Pending,
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -21,13 +21,14 @@ use crate::event::Batch;
 use crate::files::{Files, LineFiles, WriteError};
 use crate::journal::{self, Entry};
 use crate::lock::Lock;
+use crate::record::{Failure, Record};
 use crate::run::{Durability, RunOptions};
 use crate::shared::stop_for_disk;
 use crate::stop::StopHandle;
 
-/// Lines that wait for their commit take at most so much memory; then whoever brings more waits.
+/// Rows that wait for their commit take at most so much memory; then whoever brings more waits.
 const QUEUED_BYTES: usize = 4 * 1024 * 1024;
-/// So many bytes of lines wait for no more: a quick run would hold megabytes of them otherwise.
+/// Rows of so many bytes wait for no more: a quick run would hold megabytes of them otherwise.
 const COMMIT_BYTES: usize = 512 * 1024;
 /// A semaphore counts in units of this, so that its number stays small.
 const UNIT: usize = 1024;
@@ -36,15 +37,15 @@ const QUEUE: usize = 1024;
 
 enum Message {
     Answer { tail: Vec<u8>, done: Done },
-    Finished { line: Vec<u8>, room: Room },
-    Failed { line: Vec<u8>, room: Room },
+    Finished { record: Box<Record>, room: Room },
+    Failed { failure: Box<Failure>, room: Room },
     Close,
 }
 
 /// Takes the number of an answer once it is acknowledged.
 type Done = oneshot::Sender<u64>;
 
-/// Room in the queue for one line, in units.
+/// Room in the queue for one row, in units.
 pub(crate) struct Room(u32);
 
 /// What rows hold of the writer.
@@ -75,8 +76,7 @@ impl WriterHandle {
         written.await.ok()
     }
 
-    /// Waits for room for a line of about so many bytes; `None` when the writer has stopped. To be asked for before
-    /// the line is made: rows that wait hold no lines.
+    /// Waits for room for a row whose line has about so many bytes; `None` when the writer has stopped.
     pub(crate) async fn room(&self, bytes: usize) -> Option<Room> {
         let units = bytes.div_ceil(UNIT).min(QUEUED_BYTES / UNIT) as u32;
         let room = self.room.acquire_many(units).await.ok()?;
@@ -84,15 +84,15 @@ impl WriterHandle {
         Some(Room(units))
     }
 
-    /// Hands the line over; false when the writer has stopped.
-    pub(crate) async fn finished(&self, line: Vec<u8>, room: Room) -> bool {
-        let message = Message::Finished { line, room };
+    /// Hands the row over; false when the writer has stopped.
+    pub(crate) async fn finished(&self, record: Box<Record>, room: Room) -> bool {
+        let message = Message::Finished { record, room };
         self.sender.send(message).await.is_ok()
     }
 
-    /// Hands the line over; false when the writer has stopped.
-    pub(crate) async fn failed(&self, line: Vec<u8>, room: Room) -> bool {
-        let message = Message::Failed { line, room };
+    /// Hands the row over; false when the writer has stopped.
+    pub(crate) async fn failed(&self, failure: Box<Failure>, room: Room) -> bool {
+        let message = Message::Failed { failure, room };
         self.sender.send(message).await.is_ok()
     }
 
@@ -121,10 +121,8 @@ pub(crate) struct Writer {
     unsynced: Vec<(Done, u64)>,
     /// Room for the lines of answers that are written next.
     answers: Vec<u8>,
-    /// Lines for the next commit.
+    /// Rows for the next commit; their lines are made beside the loop.
     batch: Batch,
-    /// Room for the lines after those: rows come and go, and new room each time is memory in pieces.
-    spare: Batch,
     /// Since when something waits for a commit.
     dirty_since: Option<Instant>,
     /// The commit that is under way, if one is.
@@ -167,7 +165,6 @@ impl Writer {
             unsynced: Vec::new(),
             answers: Vec::new(),
             batch: Batch::default(),
-            spare: Batch::default(),
             dirty_since: None,
             commit: None,
             stop,
@@ -201,7 +198,6 @@ impl Writer {
                             self.room.add_permits(batch.units as usize);
                             if batch.units > 0 {
                                 committed(&batch);
-                                self.spare = batch.emptied(2 * COMMIT_BYTES);
                             }
                         }
                         Err(error) => {
@@ -224,7 +220,7 @@ impl Writer {
 
     /// Whether what waits for a commit has waited long enough. Answers alone wait for one too.
     fn lines_are_due(&self, open: bool) -> bool {
-        let full = self.batch.results.len() + self.batch.failures.len() > COMMIT_BYTES;
+        let full = self.batch.units as usize * UNIT > COMMIT_BYTES;
         self.dirty_since
             .is_some_and(|since| full || !open || since.elapsed() >= self.sync_every)
     }
@@ -244,14 +240,12 @@ impl Writer {
                 }
                 // Their rows stay pending, and are judged again from the journal.
                 Message::Finished { .. } | Message::Failed { .. } if self.refused => {}
-                Message::Finished { line, room } => {
-                    self.batch.results.extend_from_slice(&line);
-                    self.batch.finished += 1;
+                Message::Finished { record, room } => {
+                    self.batch.records.push(record);
                     self.batch.units += room.0;
                 }
-                Message::Failed { line, room } => {
-                    self.batch.failures.extend_from_slice(&line);
-                    self.batch.failed += 1;
+                Message::Failed { failure, room } => {
+                    self.batch.failures.push(failure);
                     self.batch.units += room.0;
                 }
                 Message::Close => open = false,
@@ -309,7 +303,7 @@ impl Writer {
         // A sync that only acknowledges answers leaves the lines to gather for their own.
         let batch = if self.lines_are_due(open) {
             self.dirty_since = None;
-            std::mem::replace(&mut self.batch, std::mem::take(&mut self.spare))
+            std::mem::take(&mut self.batch)
         } else {
             Batch::default()
         };
