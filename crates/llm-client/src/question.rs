@@ -80,7 +80,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    pub(crate) async fn settle(mut self) -> Result<Reply, Error> {
+    pub(crate) async fn settle(&mut self) -> Result<Reply, Error> {
         if let Some(settled) = self.replay() {
             return settled;
         }
@@ -90,9 +90,9 @@ impl<'a> Question<'a> {
         // What is soon over has a box of its own: thousands of requests are under way for seconds.
         let mut kept = None;
         loop {
-            let may = Box::pin(self.may_send(kept.take())).await?;
-            let Some((mut slot, reserved)) = may else {
-                continue;
+            let (mut slot, reserved) = match Box::pin(self.may_send(kept.take())).await? {
+                Some(may) => may,
+                None => continue,
             };
             let came = self.send(reserved, &mut slot).await?;
             match self.judge(came, slot) {

@@ -66,10 +66,13 @@ impl Transport {
         Arc::clone(&self.address)
     }
 
-    async fn exchange(&self, request: reqwest::Request) -> Result<Answer, TransportError> {
+    async fn exchange(
+        &self,
+        sending: impl Future<Output = reqwest::Result<Response>>,
+    ) -> Result<Answer, TransportError> {
         let start = Instant::now();
         let total = start + self.timeouts.total;
-        let response = self.within(total, self.http.execute(request)).await?;
+        let response = self.within(total, sending).await?;
         // In a box of its own: it is large and soon over, and the wait for it is long.
         Box::pin(self.read(response, start, total)).await
     }
@@ -180,8 +183,10 @@ impl tower::Service<HttpRequestFactory> for Transport {
     fn call(&mut self, factory: HttpRequestFactory) -> Self::Future {
         let transport = self.clone();
         Box::pin(async move {
-            let exchange = match factory.build().await {
-                Ok(request) => transport.exchange(request).await,
+            let request = factory.build().await;
+            // The request is handed on before the wait, which would hold its place.
+            let exchange = match request.map(|request| transport.http.execute(request)) {
+                Ok(sending) => transport.exchange(sending).await,
                 Err(error) => Err(transport.not_built(&error)),
             };
             Err(Exchange(exchange))
