@@ -27,13 +27,13 @@ use crate::shared::stop_for_disk;
 use crate::stop::StopHandle;
 
 /// Rows that wait for their commit take at most so much memory; then whoever brings more waits.
-const QUEUED_BYTES: usize = 4 * 1024 * 1024;
+const QUEUED_BYTES: usize = 2 * 1024 * 1024;
 /// Rows of so many bytes wait for no more: a quick run would hold megabytes of them otherwise.
 const COMMIT_BYTES: usize = 512 * 1024;
 /// A semaphore counts in units of this, so that its number stays small.
 const UNIT: usize = 1024;
 /// Messages that wait for the writer.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 256;
 
 enum Message {
     Answer { tail: Vec<u8>, done: Done },
