@@ -27,7 +27,7 @@ pub(crate) fn run(extract: &Extract) -> Result<ExitCode, Failure> {
         .progress(move |rows| {
             if !quiet && told.elapsed() >= TOLD_EVERY {
                 told = Instant::now();
-                output::line(&format!("{rows} rows so far"));
+                output::line(&format!("{} so far", counted(rows, "row", "rows")));
             }
         });
     let runtime = tokio::runtime::Builder::new_current_thread()

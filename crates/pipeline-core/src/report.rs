@@ -184,35 +184,39 @@ impl fmt::Display for Report {
                 write!(f, "\n            {count} x {class}")?;
             }
         }
-        match self.left_failed {
-            0 => {}
-            1 => write!(f, "\n  1 failed row was not asked again")?,
-            rows => write!(f, "\n  {rows} failed rows were not asked again")?,
-        }
-        match self.left_pending {
-            0 => {}
-            1 => write!(f, "\n  1 row of the run is pending, and no retry makes it")?,
-            rows => write!(
-                f,
-                "\n  {rows} rows of the run are pending, and no retry makes them"
-            )?,
-        }
-        if self.not_in_input > 0 {
-            write!(
-                f,
-                "\n  {} finished rows are not in this input; they stay",
-                self.not_in_input
-            )?;
-        }
-        if self.cut > 0 {
-            write!(f, "\n  {} answers under way were cut off", self.cut)?;
-        }
-        if self.lost > 0 {
-            write!(
-                f,
-                "\n  {} answers that were paid for could not be written",
-                self.lost
-            )?;
+        let left = [
+            (
+                self.left_failed,
+                "failed row was not asked again",
+                "failed rows were not asked again",
+            ),
+            (
+                self.left_pending,
+                "row of the run is pending, and no retry makes it",
+                "rows of the run are pending, and no retry makes them",
+            ),
+            (
+                self.not_in_input,
+                "finished row is not in this input; it stays",
+                "finished rows are not in this input; they stay",
+            ),
+            (
+                self.cut,
+                "answer under way was cut off",
+                "answers under way were cut off",
+            ),
+            (
+                self.lost,
+                "answer that was paid for could not be written",
+                "answers that were paid for could not be written",
+            ),
+        ];
+        for (count, one, more) in left {
+            match count {
+                0 => {}
+                1 => write!(f, "\n  1 {one}")?,
+                count => write!(f, "\n  {count} {more}")?,
+            }
         }
         if let Some(reason) = &self.stopped {
             write!(f, "\n  stopped:  {reason}")?;
