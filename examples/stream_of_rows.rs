@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
         let record = record?;
         characters += record.response.chars().count();
         if record.index % 250 == 0 {
-            println!("row {}: {}", record.index, record.response);
+            println!("row {}: {}", record.index + 1, record.response);
         }
     }
     println!("{characters} characters in all");

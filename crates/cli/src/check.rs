@@ -7,6 +7,7 @@ use data_generation::{DataGenerationPipeline, pipeline as core};
 
 use crate::args::Check;
 use crate::failure::Failure;
+use crate::output::counted;
 use crate::{exit, output, pipeline};
 
 pub(crate) fn run(check: &Check) -> Result<ExitCode, Failure> {
@@ -96,7 +97,7 @@ fn show_rows(built: &DataGenerationPipeline) -> Result<bool, Failure> {
         warnings,
         ..
     } = built.check(source)?;
-    output::data(&format!("  {rows} rows"));
+    output::data(&format!("  {}", counted(rows, "row", "rows")));
     if repeated > 0 {
         output::data(&format!(
             "  {repeated} of them {} more than once; each is asked for as often as it comes",

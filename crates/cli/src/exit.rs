@@ -8,7 +8,7 @@ use data_generation::{Error, Report, StopKind, pipeline};
 pub(crate) const DEFECT: u8 = 1;
 /// Something that the user must change before a request leaves.
 pub(crate) const USAGE: u8 = 2;
-/// Finished, some rows failed.
+/// Finished, some rows are not in the dataset: they failed, or no retry makes them.
 pub(crate) const ROWS_FAILED: u8 = 3;
 /// The provider refused in a way that no retry cures.
 pub(crate) const REFUSED: u8 = 4;
@@ -28,7 +28,7 @@ pub(crate) fn of_report(report: &Report) -> ExitCode {
         Some(StopKind::Later) => LATER,
         Some(StopKind::Input) => USAGE,
         Some(_) => DEFECT,
-        None if report.counts.failed > 0 => ROWS_FAILED,
+        None if report.counts.failed + report.counts.pending > 0 => ROWS_FAILED,
         None => 0,
     };
     ExitCode::from(code)

@@ -27,7 +27,7 @@ pub(crate) fn run(extract: &Extract) -> Result<ExitCode, Failure> {
         .progress(move |rows| {
             if !quiet && told.elapsed() >= TOLD_EVERY {
                 told = Instant::now();
-                output::line(&format!("{rows} rows so far"));
+                output::line(&format!("{} so far", counted(rows, "row", "rows")));
             }
         });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,6 +70,9 @@ fn tell(done: &Rejudged, spec: &str) {
             counted(done.kept, "failed row stays", "failed rows stay")
         ));
     }
+    if done.from_lines > 0 {
+        output::line(&format!("warning: {}", without_answers(done)));
+    }
     if done.unjudged > 0 {
         output::line(&format!(
             "  {} no line yet; the next `datagen run` judges first what is paid for",
@@ -97,6 +100,29 @@ fn tell(done: &Rejudged, spec: &str) {
     ));
 }
 
+/// What was judged although the journal has lost the answer.
+fn without_answers(done: &Rejudged) -> String {
+    let told = match done.from_lines {
+        1 => "1 row was judged by the text in its line, because its answer is not in the journal"
+            .to_owned(),
+        rows => format!(
+            "{rows} rows were judged by the text in their lines, because their answers are not in the journal"
+        ),
+    };
+    let aside: Vec<String> = done
+        .aside
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    match aside.is_empty() {
+        true => told,
+        false => format!(
+            "{told}; lines that `--repair` moved aside are in {}",
+            aside.join(", ")
+        ),
+    }
+}
+
 fn summary(done: &Rejudged, spec: &str) -> Value {
     json!({
         "run_dir": done.run_dir,
@@ -107,6 +133,7 @@ fn summary(done: &Rejudged, spec: &str) -> Value {
         "recovered": done.recovered,
         "lost": done.lost,
         "kept": done.kept,
+        "from_lines": done.from_lines,
         "unjudged": done.unjudged,
         "requests": 0,
         "wall_s": (done.wall.as_secs_f64() * 1000.0).round() / 1000.0,

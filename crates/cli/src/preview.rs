@@ -9,8 +9,8 @@ use crate::{output, pipeline};
 pub(crate) fn run(preview: &Preview) -> Result<ExitCode, Failure> {
     let built = pipeline::build(pipeline::builder(&preview.inputs)?)?;
     let shown = built.preview(built.input()?, preview.count)?;
-    for (index, row) in shown.iter().enumerate() {
-        output::data(&format!("=== row {index}"));
+    for (row, number) in shown.iter().zip(1..) {
+        output::data(&format!("=== row {number}"));
         if let Some(system) = &row.system {
             output::data(&format!("--- system\n{system}"));
         }

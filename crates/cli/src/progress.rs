@@ -312,9 +312,12 @@ impl Observer for Screen {
                 // The first few are told at once; a mistake that concerns every row is seen early.
                 if inner.failed.fetch_add(1, Ordering::Relaxed) < 3 {
                     let error = &failure.error;
+                    // As lines are counted: from 1.
                     self.note(&format!(
                         "row {} failed: {}: {}",
-                        failure.index, error.class, error.message
+                        failure.index + 1,
+                        error.class,
+                        error.message
                     ));
                 }
             }

@@ -7,9 +7,10 @@ use rustix::fs::Mode;
 
 use crate::args::Retry;
 use crate::failure::Failure;
-use crate::output::quoted;
+use crate::output::{counted, quoted};
 use crate::pipeline;
 use crate::run::{Manner, carry_out, command, number_or_word};
+use crate::status;
 
 pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -33,11 +34,7 @@ pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
         json: retry.json,
         quiet: retry.quiet,
         go_on: how_to_go_on,
-        told: if retry.classes.is_empty() {
-            told
-        } else {
-            told_of_classes
-        },
+        told,
         changed: Some(
             "a retry asks with the settings of the dataset, so leave these as they were; `datagen run --fork NAME` \
              makes a new dataset with others",
@@ -46,26 +43,36 @@ pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
     carry_out(&built, job, &manner)
 }
 
-/// Rows that were not asked again are still failed, so the same command takes them up.
-fn how_to_go_on(_built: &DataGenerationPipeline, _report: &Report) -> String {
-    "the same command".to_owned()
+/// Rows that were taken up and not asked are still failed, so the same command takes them up; those of the input are
+/// for the command that worked through it.
+fn how_to_go_on(_built: &DataGenerationPipeline, report: &Report) -> String {
+    let mut ways = Vec::new();
+    if report.counts.pending > report.left_pending {
+        ways.push("the same command".to_owned());
+    }
+    if report.left_pending > 0
+        && let Some((what, command)) = status::rest(&report.run_dir)
+    {
+        ways.push(format!("{what}: {command}"));
+    }
+    ways.join("; ")
 }
 
 fn told(report: &Report) -> String {
-    if report.counts.rows == 0 && report.stopped.is_none() {
-        let dir = quoted(&report.run_dir.display().to_string());
-        return format!("no row of {dir} is failed, so there is nothing to ask again");
+    let taken_up = report.counts.rows - report.left_failed - report.left_pending;
+    if taken_up > 0 || report.stopped.is_some() {
+        return report.to_string();
     }
-    report.to_string()
-}
-
-/// What there is of other classes was said before.
-fn told_of_classes(report: &Report) -> String {
-    if report.counts.rows == 0 && report.stopped.is_none() {
-        let dir = quoted(&report.run_dir.display().to_string());
-        return format!("so there is nothing to ask again in {dir}");
+    let dir = quoted(&report.run_dir.display().to_string());
+    let nothing = format!("no row of {dir} is failed, so there is nothing to ask again");
+    match report.left_pending {
+        0 => nothing,
+        pending => format!(
+            "{nothing}; {} pending, and no retry makes {}",
+            counted(pending, "row is", "rows are"),
+            if pending == 1 { "it" } else { "them" }
+        ),
     }
-    report.to_string()
 }
 
 /// Rows and folder are those of the run; another one would be taken for an order that is obeyed.

@@ -1,6 +1,6 @@
 //! `datagen status`: what became of a run, and how to go on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use data_generation::Source;
@@ -13,6 +13,8 @@ use crate::output::{self, counted, quoted};
 
 /// Classes for which another extractor may help.
 const OF_THE_EXTRACTOR: [&str; 3] = ["extraction_miss", "extractor_error", "regex_limit"];
+/// Classes that say something about the row itself: whoever asks again gets the same.
+const OF_THE_INPUT: [&str; 2] = ["invalid_row", "row_too_large"];
 
 pub(crate) fn run(status: &Status) -> Result<ExitCode, Failure> {
     let found = data_generation::status(&status.run)?;
@@ -234,7 +236,7 @@ fn how_to_go_on(found: &Found) -> Vec<(String, String)> {
     }
     let unfinished = !found.manifest.is_finished() || found.pending.is_some_and(|rows| rows > 0);
     if unfinished {
-        ways.push((with_secret("make the rest"), again));
+        ways.push((with_secret(MAKE_THE_REST), again.clone()));
     }
     // It costs nothing, so it comes before what is paid for.
     if found
@@ -247,19 +249,42 @@ fn how_to_go_on(found: &Found) -> Vec<(String, String)> {
             format!("datagen extract --run {dir} --extract SPEC"),
         ));
     }
-    if found.failed > 0 {
+    let (of_the_input, others): (Vec<_>, Vec<_>) = found
+        .classes
+        .iter()
+        .partition(|(class, _)| OF_THE_INPUT.contains(&class.as_str()));
+    if !others.is_empty() {
         ways.push((
             "ask again for what failed".to_owned(),
             format!("datagen retry --run {dir}"),
         ));
     }
-    if let [(class, _), _, ..] = &found.classes[..] {
+    if let [(class, _), _, ..] = &others[..] {
         ways.push((
             "or for the commonest of it".to_owned(),
             format!("datagen retry --run {dir} --class {}", quoted(class)),
         ));
     }
+    if !of_the_input.is_empty() {
+        let rows = of_the_input.iter().map(|(_, rows)| rows).sum();
+        let what = format!(
+            "mend {} in the input and run again",
+            counted(rows, "row", "rows")
+        );
+        ways.push((with_secret(&what), again));
+    }
     ways
+}
+
+const MAKE_THE_REST: &str = "make the rest";
+
+/// What makes the rows of the last input that are pending, and what it does; `None` where nothing does, or where
+/// nobody can tell.
+pub(crate) fn rest(dir: &Path) -> Option<(String, String)> {
+    let found = data_generation::status(dir).ok()?;
+    how_to_go_on(&found)
+        .into_iter()
+        .find(|(what, _)| what.starts_with(MAKE_THE_REST))
 }
 
 /// What to say of a run that no command line made.

@@ -95,6 +95,25 @@ pub(crate) enum Why {
     Away(String),
 }
 
+/// What becomes of a request that was put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PutOff {
+    /// The gate has closed for everybody, for so long.
+    Closed(Duration),
+    /// It had closed before, and sees to it: so long at least.
+    Behind(Duration),
+    /// Others may send: this one has to wait alone, so long.
+    Alone(Duration),
+}
+
+impl PutOff {
+    pub(crate) fn wait(self) -> Duration {
+        match self {
+            PutOff::Closed(wait) | PutOff::Behind(wait) | PutOff::Alone(wait) => wait,
+        }
+    }
+}
+
 /// The gate is closed for good.
 #[derive(Debug)]
 pub(crate) struct Stopped;
@@ -444,15 +463,14 @@ impl<'a> Slot<'a> {
     }
 
     /// The endpoint wants a pause, because there were too many requests or for a reason of its own. `wait` gets the
-    /// number of pauses in a row, from 1. Returns the wait, and whether the gate sees to it; else whoever asked has
-    /// to wait alone.
+    /// number of pauses in a row, from 1.
     pub(crate) fn pause(
         &mut self,
         why: Why,
         too_many: bool,
         hinted: bool,
         wait: impl FnOnce(u32) -> Duration,
-    ) -> (Duration, bool) {
+    ) -> PutOff {
         let mut state = self.gate.lock();
         let fresh = self.is_open();
         if fresh {
@@ -469,7 +487,8 @@ impl<'a> Slot<'a> {
             }
         }
         let wait = wait(state.pauses.max(1));
-        let until = Instant::now() + wait;
+        let now = Instant::now();
+        let until = now + wait;
         // Several requests under way when the first was put off bring the same news: only a longer
         // wait that the endpoint itself asked for makes a difference.
         let longer = match &state.phase {
@@ -483,8 +502,13 @@ impl<'a> Slot<'a> {
             state.phase = Phase::Paused { until, why };
             self.gate.close();
             state.waiting.wake_all();
+            return PutOff::Closed(wait);
         }
-        (wait, closes)
+        match &state.phase {
+            Phase::Open => PutOff::Alone(wait),
+            Phase::Paused { until, .. } => PutOff::Behind(until.saturating_duration_since(now)),
+            Phase::Probing { .. } | Phase::Stopped => PutOff::Behind(Duration::ZERO),
+        }
     }
 
     /// Closes the gate and keeps this slot as the one that goes alone. `false`: another one closed it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::classify::classify_read;
-use crate::gate::{Slot, Why};
+use crate::gate::{PutOff, Slot, Why};
 use crate::outage::Sign;
 use crate::pace::Slowed;
 use crate::question::{Came, HTML, Question};
@@ -220,10 +220,11 @@ impl<'a> Question<'a> {
             Cause::Away => (Why::Away(message.clone()), false),
             Cause::TooFast | Cause::Busy => (Why::Asked(message.clone()), true),
         };
-        let (wait, closed) = slot.pause(why, too_many, hint.is_some(), |nth| {
+        let put_off = slot.pause(why, too_many, hint.is_some(), |nth| {
             self.client.schedule.wait(nth.min(longest), hint)
         });
         drop(slot);
+        let wait = put_off.wait();
         if is_news && cause == Cause::TooFast {
             self.slow_down(wait);
         }
@@ -235,12 +236,17 @@ impl<'a> Question<'a> {
             message: message.clone(),
             after: wait,
         });
-        if !closed {
-            return Next::BackOff {
-                class,
-                message,
-                wait,
-            };
+        match put_off {
+            PutOff::Closed(_) => {}
+            // Whoever comes second waits for the same pause.
+            PutOff::Behind(_) => return Next::Again(None),
+            PutOff::Alone(_) => {
+                return Next::BackOff {
+                    class,
+                    message,
+                    wait,
+                };
+            }
         }
         tracing::info!(class, message, ?wait, "everybody waits");
         self.call.event(&Event::Paused {

@@ -222,10 +222,11 @@ impl fmt::Display for Error {
             }
             ErrorKind::Unfinished { dir, counts } => write!(
                 f,
-                "the run in {} has the same settings and is not finished ({} of {} rows at its last checkpoint)",
+                "the run in {} has the same settings and is not finished ({} of {} {} at its last checkpoint)",
                 dir.display(),
                 counts.ok + counts.skipped,
-                counts.rows
+                counts.rows,
+                if counts.rows == 1 { "row" } else { "rows" }
             ),
             ErrorKind::NoRun { dir, exists, .. } => {
                 let what = if *exists {
@@ -238,11 +239,19 @@ impl fmt::Display for Error {
             ErrorKind::Locked { dir, holder } => {
                 write!(f, "another process works on {} ({holder})", dir.display())
             }
-            ErrorKind::OtherInput { dir, finished } => write!(
-                f,
-                "the input has none of the {finished} rows that are finished in {}",
-                dir.display()
-            ),
+            ErrorKind::OtherInput { dir, finished } => {
+                let dir = dir.display();
+                match finished {
+                    1 => write!(
+                        f,
+                        "the input does not have the row that is finished in {dir}"
+                    ),
+                    _ => write!(
+                        f,
+                        "the input has none of the {finished} rows that are finished in {dir}"
+                    ),
+                }
+            }
             // What concerns a file as a whole has no line.
             ErrorKind::Damaged {
                 path,

@@ -38,7 +38,10 @@ pub(crate) struct Found {
     pub(crate) unjudged: u64,
     /// Rows that nobody can ask again, because the folder does not hold them.
     pub(crate) without_input: u64,
-    /// What is to be said of classes that no failed row has.
+    /// Failed rows that are not to be asked again, by class, most first: those of other classes, and those that
+    /// nobody can ask.
+    pub(crate) left: Vec<(String, u64)>,
+    /// What is to be said of classes that no failed row has, where others have.
     pub(crate) missing: Option<String>,
 }
 
@@ -84,11 +87,14 @@ impl FailedRows {
             Ok(())
         })?;
         let missing = missing(dir, classes, &last);
-        last.retain(|_, row| {
-            classes.is_empty() || classes.iter().any(|class| **class == *row.class)
-        });
-        let all = last.len() as u64;
-        last.retain(|_, row| row.has_input);
+        let is_meant =
+            |row: &Last| classes.is_empty() || classes.iter().any(|class| **class == *row.class);
+        let without_input = last
+            .values()
+            .filter(|row| is_meant(row) && !row.has_input)
+            .count() as u64;
+        let left = counted(last.values().filter(|row| !is_meant(row) || !row.has_input));
+        last.retain(|_, row| is_meant(row) && row.has_input);
         let mut offsets: Vec<u64> = last.values().map(|row| row.offset).collect();
         offsets.sort_unstable();
         let file = match offsets[..] {
@@ -97,7 +103,8 @@ impl FailedRows {
         };
         Ok(Found {
             count: offsets.len() as u64,
-            without_input: all - offsets.len() as u64,
+            without_input,
+            left,
             missing,
             unjudged: last
                 .keys()
@@ -134,33 +141,38 @@ impl FailedRows {
     }
 }
 
-/// Classes that were asked for and that no failed row has: one that is mistyped must not look like one whose rows are
-/// all well.
+/// Classes that were asked for and that no failed row has, where there are others.
 fn missing(dir: &Path, classes: &[String], last: &HashMap<RowId, Last>) -> Option<String> {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for row in last.values() {
-        *counts.entry(&row.class).or_default() += 1;
-    }
+    let there = counted(last.values());
     let missing = classes
         .iter()
-        .filter(|class| !counts.contains_key(class.as_str()));
+        .filter(|class| !there.iter().any(|(known, _)| known == *class));
     let missing: Vec<String> = missing.map(|class| format!("`{class}`")).collect();
-    if missing.is_empty() {
+    if missing.is_empty() || there.is_empty() {
         return None;
     }
-    let mut there: Vec<(&str, u64)> = counts.into_iter().collect();
-    there.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let there = there
+    let there: Vec<String> = there
         .iter()
         .map(|(class, count)| format!("{count} x {class}"))
-        .collect::<Vec<_>>();
-    let there = match there.is_empty() {
-        true => "no row is failed there".to_owned(),
-        false => format!("there are {}", there.join(", ")),
-    };
+        .collect();
     Some(format!(
-        "no failed row in {} is of class {}; {there}",
+        "no failed row in {} is of class {}; there are {}",
         dir.display(),
-        missing.join(" or ")
+        missing.join(" or "),
+        there.join(", ")
     ))
+}
+
+/// How many there are of each class, most first.
+fn counted<'a>(rows: impl Iterator<Item = &'a Last>) -> Vec<(String, u64)> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(&row.class).or_default() += 1;
+    }
+    let mut counts: Vec<(String, u64)> = counts
+        .into_iter()
+        .map(|(class, count)| (class.to_owned(), count))
+        .collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
 }

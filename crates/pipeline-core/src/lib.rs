@@ -91,7 +91,7 @@ pub use look::{CheckedRows, check_rows, first_rows};
 pub use manifest::{Command, InputFacts, Manifest, Setting};
 pub use past::Past;
 pub use place::{Place, Resume, Start};
-pub use record::{Failure, FailureReason, Record, Usage};
+pub use record::{Answered, Failure, FailureReason, Record, Usage};
 pub use rejudge::{Rejudge, Rejudged};
 pub use report::{Counts, Report};
 pub use row::{Row, RowId, hash};

@@ -136,6 +136,7 @@ impl Look<'_> {
         }
         Ok(Looked {
             unjudged: before.unjudged.len() as u64,
+            left_failed: Vec::new(),
             before,
             plan,
             rows,
@@ -160,6 +161,7 @@ impl Look<'_> {
         let (files, before) = self.open(dir, self.job.options.repair).await?;
         Ok(Looked {
             unjudged: before.unjudged.len() as u64,
+            left_failed: Vec::new(),
             before,
             plan: Plan::default(),
             rows: Rows::once(rows, self.job.options.max_row_bytes, check),
@@ -187,16 +189,28 @@ impl Look<'_> {
         }
         let (files, before) = self.open(dir, self.job.options.repair).await?;
         let found = FailedRows::find(dir, &classes, &before)?;
-        let mut warnings = Vec::from_iter(found.missing);
+        let nothing_to_ask = found.count == 0;
+        let mut warnings = Vec::new();
         if found.without_input > 0 {
-            let rows = found.without_input;
-            let what = "failed rows cannot be asked again: they were too large to be held or no JSON objects";
-            if found.count == 0 {
+            let what = match found.without_input {
+                1 => "1 failed row cannot be asked again: it was too large to be held or no JSON object".to_owned(),
+                rows => format!(
+                    "{rows} failed rows cannot be asked again: they were too large to be held or no JSON objects"
+                ),
+            };
+            if nothing_to_ask {
                 return Err(Error::usage(format!(
-                    "{rows} {what}; mend the input and run it again"
+                    "{what}; mend the input and run it again"
                 )));
             }
-            warnings.push(format!("{rows} {what}"));
+            warnings.push(what);
+        }
+        if let Some(missing) = found.missing {
+            // A class that is mistyped must not look like one whose rows are all well.
+            if nothing_to_ask {
+                return Err(Error::usage(missing));
+            }
+            warnings.push(missing);
         }
         let plan = Plan {
             rows: Some(found.count),
@@ -204,6 +218,7 @@ impl Look<'_> {
         };
         Ok(Looked {
             unjudged: found.unjudged,
+            left_failed: found.left,
             before,
             plan,
             rows: Rows::failed(found.rows, self.job.options.max_row_bytes, check),
@@ -325,6 +340,8 @@ pub(crate) struct Looked {
     pub(crate) facts: Option<InputFacts>,
     /// Answers that are paid for and will be judged first.
     pub(crate) unjudged: u64,
+    /// Failed rows that a retry does not take up, by class.
+    pub(crate) left_failed: Vec<(String, u64)>,
     pub(crate) files: Files,
     pub(crate) warnings: Vec<String>,
     /// Whether rows are known to say what others say.

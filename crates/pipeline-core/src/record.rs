@@ -90,6 +90,37 @@ pub struct Failure {
     pub attempts: u32,
     /// When it was given up, RFC 3339 in UTC, to the second.
     pub timestamp: String,
+    /// There where the row was finished, another extractor found nothing in its text, and the journal has lost the
+    /// answer: then `response` is that text, and this is all else that was known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Box<Answered>>,
+}
+
+/// What a [`Record`] says of its answer besides the text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Answered {
+    /// As in the record.
+    pub model: String,
+    /// As in the record.
+    pub finish_reason: Option<String>,
+    /// As in the record.
+    pub usage: Usage,
+    /// As in the record.
+    pub attempts: u32,
+    /// As in the record.
+    pub latency_ms: u64,
+    /// As in the record.
+    pub timestamp: String,
+    /// As in the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// As in the record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// As in the record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
 }
 
 /// Why a row failed.

@@ -1,6 +1,6 @@
 //! Judging again what was answered: the dataset made once more from the journal, without a request.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,8 @@ use crate::folder::RunFolder;
 use crate::line::push_line;
 use crate::manifest::{Manifest, Setting};
 use crate::place::Target;
-use crate::record::{Failure, FailureReason, timestamp};
+use crate::record::{Answered, Failure, FailureReason, Record, timestamp};
+use crate::repair;
 use crate::report::Counts;
 use crate::row::{Row, RowId};
 use crate::scan::{Scan, damaged};
@@ -37,6 +38,9 @@ use crate::writer::WriterHandle;
 /// line in the dataset, and where none is good the row is failed. Nothing is sent. A failed row of which no
 /// answer comes past the first step keeps its line: nothing else could be said of it. Answers of rows
 /// without a line are left to the next run.
+///
+/// Where the journal has lost the answer that a line of the dataset rests on, the line has what the first step made of
+/// it, and what comes after that step is done with that.
 ///
 /// Files and manifest change at one moment: a kill leaves all as it was or all as it will be.
 pub struct Rejudge {
@@ -63,6 +67,10 @@ pub struct Rejudged {
     pub lost: u64,
     /// Failed rows that kept their line, because no answer of theirs comes so far as to be judged anew.
     pub kept: u64,
+    /// Rows that were judged by the text in their lines, because the journal does not hold their answers.
+    pub from_lines: u64,
+    /// Where there are such rows: the files of the folder to which `--repair` moved damaged lines.
+    pub aside: Vec<PathBuf>,
     /// Answers of rows that have no line yet: the next run judges them.
     pub unjudged: u64,
     /// What was done to torn ends of files.
@@ -83,16 +91,63 @@ struct Head<'a> {
 /// What of a failure outlives another judgement.
 #[derive(Deserialize)]
 struct OldFailure {
+    response: Option<String>,
     attempts: u32,
     timestamp: String,
+    answered: Option<Box<Answered>>,
+}
+
+/// What the first step made of an answer that the journal has lost.
+struct Said {
+    response: String,
+    answered: Answered,
+}
+
+impl From<Record> for Said {
+    fn from(record: Record) -> Said {
+        Said {
+            response: record.response,
+            answered: Answered {
+                model: record.model,
+                finish_reason: record.finish_reason,
+                usage: record.usage,
+                attempts: record.attempts,
+                latency_ms: record.latency_ms,
+                timestamp: record.timestamp,
+                reasoning: record.reasoning,
+                warnings: record.warnings,
+                offline: record.offline,
+            },
+        }
+    }
+}
+
+impl Said {
+    fn draft(&self) -> Draft {
+        let answered = self.answered.clone();
+        let at = answered.timestamp.parse::<jiff::Timestamp>().ok();
+        Draft {
+            response: self.response.clone(),
+            extracted: None,
+            model: answered.model,
+            finish_reason: answered.finish_reason,
+            usage: answered.usage,
+            latency_ms: answered.latency_ms,
+            at: at.map(SystemTime::from),
+            attempts: answered.attempts,
+            reasoning: answered.reasoning,
+            warnings: answered.warnings,
+            offline: answered.offline,
+        }
+    }
 }
 
 enum Judged {
     Good(Vec<u8>),
     Bad(Failure),
-    /// Nothing came past the first step: how many answers there were.
+    /// Nothing came past the first step: the numbers of the answers that there were.
     Nothing {
-        answers: usize,
+        answers: Vec<u64>,
     },
 }
 
@@ -189,6 +244,8 @@ impl Rejudge {
                 recovered: 0,
                 lost: 0,
                 kept: 0,
+                from_lines: 0,
+                aside: Vec::new(),
                 unjudged: unjudged(&before),
                 repairs: files.repairs.clone(),
                 wall: Duration::ZERO,
@@ -199,6 +256,9 @@ impl Rejudge {
         pass.finished_rows(&dir.join("result.jsonl")).await?;
         pass.failed_rows(&dir.join("failures.jsonl")).await?;
         let Pass { new, mut done, .. } = pass;
+        if done.from_lines > 0 {
+            done.aside = repair::moved_aside(dir).map_err(Error::io("could not read", dir))?;
+        }
 
         self.manifest.put_in_place = new.sync(&disk, dir)?;
         self.manifest.counts = old_counts;
@@ -257,7 +317,7 @@ struct Pass<'a> {
 /// Rows between two words on how far it is; an extractor may take its time for each.
 const TOLD_EVERY: u64 = 16;
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     async fn finished_rows(&mut self, path: &Path) -> Result<(), Error> {
         let Some(mut lines) = Scan::open(path)? else {
             return Ok(());
@@ -270,13 +330,28 @@ impl Pass<'_> {
                 let what = "has no `input`, so its row cannot be made again".to_owned();
                 return Err(damaged(path, number, what));
             };
-            match self.judge(&row).await? {
+            let judged = match self.judge(&row).await? {
+                good @ Judged::Good(_) => good,
+                other => {
+                    let record: Record = serde_json::from_str(text).map_err(|error| {
+                        let what = format!("is no line of a dataset: {error}");
+                        damaged(path, number, what)
+                    })?;
+                    if self.journal_holds(&record)? {
+                        other
+                    } else {
+                        self.by_its_line(&row, record.into(), other).await?
+                    }
+                }
+            };
+            match judged {
                 Judged::Good(line) => self.good(&line)?,
                 Judged::Bad(failure) => {
                     self.done.lost += 1;
                     self.bad(&failure)?;
                 }
                 Judged::Nothing { answers } => {
+                    let answers = answers.len();
                     let what = format!(
                         "the journal holds {answers} answers to this row and none of them is good, so the line \
                          cannot be made again; put the journal back that belongs to it"
@@ -286,6 +361,84 @@ impl Pass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the journal has the answer that a line rests on.
+    fn journal_holds(&self, record: &Record) -> Result<bool, Error> {
+        for offset in self.before.unjudged_of(record.id) {
+            let entry = self.shared.writer.read_back(offset);
+            let journal = self.done.run_dir.join("journal.jsonl");
+            let answer = entry
+                .map_err(Error::io("could not read back", &journal))?
+                .answer;
+            if answer.attempt == record.attempts
+                && answer.latency == Duration::from_millis(record.latency_ms)
+                && timestamp(answer.at) == record.timestamp
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Judges a row by what a line holds of its lost answer, after the answers that the journal does hold. Of more than
+    /// two steps nobody knows which of them the line shows.
+    async fn by_its_line(
+        &mut self,
+        row: &Row,
+        said: Said,
+        judged: Judged,
+    ) -> Result<Judged, Error> {
+        let answers = match judged {
+            Judged::Good(_) => return Ok(judged),
+            _ if self.workflow.steps.len() > 2 => return Ok(judged),
+            Judged::Bad(failure) => failure.answers,
+            Judged::Nothing { answers } => answers,
+        };
+        self.done.from_lines += 1;
+        let mut draft = said.draft();
+        let mut cx = self.context(row.id, VecDeque::new());
+        let outcome = work::through(self.workflow, 1, row, &mut draft, &mut cx).await;
+        match outcome {
+            Ok(()) => {
+                let mut line = Vec::new();
+                let record = Record {
+                    timestamp: said.answered.timestamp,
+                    ..work::record(row.clone(), draft, 0)
+                };
+                push_line(&mut line, &record).expect("a record is JSON");
+                Ok(Judged::Good(line))
+            }
+            Err(
+                StepError::Fail { class, message, .. } | StepError::Again { class, message, .. },
+            ) => Ok(Judged::Bad(Failure {
+                id: row.id,
+                index: row.index,
+                input: Some(row.json.clone()),
+                error: FailureReason { class, message },
+                response: Some(said.response),
+                answers,
+                attempts: said.answered.attempts,
+                timestamp: timestamp(SystemTime::now()),
+                answered: Some(Box::new(said.answered)),
+            })),
+            Err(StepError::Stopped) => Err(self.stopped(None)),
+            Err(StepError::Stop { message, .. }) => Err(self.stopped(Some(message))),
+        }
+    }
+
+    fn context(&self, row: RowId, replays: VecDeque<u64>) -> StepContext<'a> {
+        StepContext {
+            shared: self.shared,
+            row,
+            step: "",
+            requests: AtomicU32::new(0),
+            answers: Mutex::new(Vec::new()),
+            replays: Mutex::new(replays),
+            may_send: false,
+            furthest: 0,
+            clock: RowClock::new(&self.shared.clock),
+        }
     }
 
     async fn failed_rows(&mut self, path: &Path) -> Result<(), Error> {
@@ -300,10 +453,24 @@ impl Pass<'_> {
             if self.last.get(&id) != Some(&number) {
                 continue;
             }
+            let old: OldFailure = serde_json::from_str(text)
+                .map_err(|error| broken(format!("is no line of failures: {error}")))?;
             let judged = match read_row(text).map_err(broken)? {
-                Some(row) => self.judge(&row).await?,
+                Some(row) => {
+                    let judged = self.judge(&row).await?;
+                    match (old.response, old.answered) {
+                        (Some(response), Some(answered)) => {
+                            let answered = *answered;
+                            let said = Said { response, answered };
+                            self.by_its_line(&row, said, judged).await?
+                        }
+                        _ => judged,
+                    }
+                }
                 // Too large to be held, or no JSON: it was never asked.
-                None => Judged::Nothing { answers: 0 },
+                None => Judged::Nothing {
+                    answers: Vec::new(),
+                },
             };
             match judged {
                 Judged::Good(line) => {
@@ -311,8 +478,6 @@ impl Pass<'_> {
                     self.good(&line)?;
                 }
                 Judged::Bad(failure) if !self.same => {
-                    let old: OldFailure = serde_json::from_str(text)
-                        .map_err(|error| broken(format!("is no line of failures: {error}")))?;
                     self.bad(&Failure {
                         attempts: old.attempts,
                         timestamp: old.timestamp,
@@ -332,20 +497,10 @@ impl Pass<'_> {
 
     /// Judges the answers of a row until one is good.
     async fn judge(&mut self, row: &Row) -> Result<Judged, Error> {
-        let mut cx = StepContext {
-            shared: self.shared,
-            row: row.id,
-            step: "",
-            requests: AtomicU32::new(0),
-            answers: Mutex::new(Vec::new()),
-            replays: Mutex::new(self.before.unjudged_of(row.id).collect()),
-            may_send: false,
-            furthest: 0,
-            clock: RowClock::new(&self.shared.clock),
-        };
+        let mut cx = self.context(row.id, self.before.unjudged_of(row.id).collect());
         loop {
             let mut draft = Draft::default();
-            let outcome = work::through(self.workflow, row, &mut draft, &mut cx).await;
+            let outcome = work::through(self.workflow, 0, row, &mut draft, &mut cx).await;
             let (class, message, response) = match outcome {
                 Ok(()) => {
                     let requests = cx.requests.load(Ordering::Relaxed);
@@ -376,7 +531,6 @@ impl Pass<'_> {
             let answers = cx.answers.into_inner();
             let answers = answers.unwrap_or_else(PoisonError::into_inner);
             if cx.furthest == 0 {
-                let answers = answers.len();
                 return Ok(Judged::Nothing { answers });
             }
             return Ok(Judged::Bad(Failure {
@@ -388,6 +542,7 @@ impl Pass<'_> {
                 attempts: cx.requests.load(Ordering::Relaxed),
                 answers,
                 timestamp: timestamp(SystemTime::now()),
+                answered: None,
             }));
         }
     }

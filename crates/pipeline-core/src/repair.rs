@@ -76,9 +76,24 @@ pub(crate) fn repair(disk: &Disk, dir: &Path) -> Result<Vec<String>, Error> {
     Ok(told)
 }
 
+const ASIDE: &str = ".damaged-";
+
+/// The files of a folder to which bad lines were moved, oldest first.
+pub(crate) fn moved_aside(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// `.damaged-<time>.jsonl`, under a name that nobody has.
 fn aside(dir: &Path) -> PathBuf {
-    let base = dir.join(format!(".damaged-{}", stamp(jiff::Zoned::now())));
+    let base = dir.join(format!("{ASIDE}{}", stamp(jiff::Zoned::now())));
     numbered(&base)
         .map(|path| {
             let mut name = path.into_os_string();

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::stop::StopReason;
 use crate::times::Times;
 
-/// Where the rows of a command's input stand: `rows = ok + failed + skipped + pending`.
+/// Where the rows of a command's input stand: `rows = ok + failed + skipped + pending`. Of a retry, where all rows
+/// stand that were not in the dataset when it began: also those that it did not take up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Rows of the input, or of its part that was asked for; of a stream, those that came.
@@ -67,10 +68,24 @@ pub struct Report {
     pub lost: u64,
     /// Why the command stopped before the end of its input; `None` where it did not.
     pub stopped: Option<StopReason>,
-    /// Rows that failed in this command by class, most first.
+    /// Rows that failed in this command by class, most first; after a retry, all that are failed.
     pub failures: Vec<(String, u64)>,
+    /// Of a retry: failed rows that it did not take up. They are in `counts`.
+    pub left_failed: u64,
+    /// Of a retry: rows of the run's input that are neither finished nor failed, and that no retry makes. They are in
+    /// `counts`.
+    pub left_pending: u64,
     /// Where the time went.
     pub times: Times,
+}
+
+/// What a retry leaves as it is.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// Failed rows, by class.
+    pub(crate) failed: Vec<(String, u64)>,
+    /// Rows of the run's input that no command has made.
+    pub(crate) pending: u64,
 }
 
 impl Report {
@@ -82,6 +97,25 @@ impl Report {
     /// The rows that could not be made.
     pub fn failures_path(&self) -> PathBuf {
         self.run_dir.join("failures.jsonl")
+    }
+
+    /// Counts the rows too that a retry leaves as they are: not all is well because a part of it is.
+    pub(crate) fn with_left(mut self, left: Left) -> Report {
+        let Left { failed, pending } = left;
+        for (class, rows) in failed {
+            self.left_failed += rows;
+            match self.failures.iter_mut().find(|(known, _)| *known == class) {
+                Some((_, count)) => *count += rows,
+                None => self.failures.push((class, rows)),
+            }
+        }
+        self.failures
+            .sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        self.left_pending = pending;
+        self.counts.failed += self.left_failed;
+        self.counts.pending += pending;
+        self.counts.rows += self.left_failed + pending;
+        self
     }
 
     /// Whether every row of the input is in the dataset.
@@ -100,8 +134,9 @@ impl fmt::Display for Report {
             pending,
         } = self.counts;
         let title = match &self.stopped {
-            None if failed == 0 => "finished",
-            None => "finished, with failed rows",
+            None if failed > 0 => "finished, with failed rows",
+            None if pending > 0 => "finished, with pending rows",
+            None => "finished",
             Some(_) => "stopped",
         };
         write!(
@@ -149,22 +184,39 @@ impl fmt::Display for Report {
                 write!(f, "\n            {count} x {class}")?;
             }
         }
-        if self.not_in_input > 0 {
-            write!(
-                f,
-                "\n  {} finished rows are not in this input; they stay",
-                self.not_in_input
-            )?;
-        }
-        if self.cut > 0 {
-            write!(f, "\n  {} answers under way were cut off", self.cut)?;
-        }
-        if self.lost > 0 {
-            write!(
-                f,
-                "\n  {} answers that were paid for could not be written",
-                self.lost
-            )?;
+        let left = [
+            (
+                self.left_failed,
+                "failed row was not asked again",
+                "failed rows were not asked again",
+            ),
+            (
+                self.left_pending,
+                "row of the run is pending, and no retry makes it",
+                "rows of the run are pending, and no retry makes them",
+            ),
+            (
+                self.not_in_input,
+                "finished row is not in this input; it stays",
+                "finished rows are not in this input; they stay",
+            ),
+            (
+                self.cut,
+                "answer under way was cut off",
+                "answers under way were cut off",
+            ),
+            (
+                self.lost,
+                "answer that was paid for could not be written",
+                "answers that were paid for could not be written",
+            ),
+        ];
+        for (count, one, more) in left {
+            match count {
+                0 => {}
+                1 => write!(f, "\n  1 {one}")?,
+                count => write!(f, "\n  {count} {more}")?,
+            }
         }
         if let Some(reason) = &self.stopped {
             write!(f, "\n  stopped:  {reason}")?;

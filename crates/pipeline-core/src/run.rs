@@ -23,9 +23,10 @@ use crate::look::{Look, Looked};
 use crate::manifest::{Manifest, Setting};
 use crate::past::Past;
 use crate::place::{Place, Start, Target, has_answers};
-use crate::report::{Counts, Report};
+use crate::report::{Counts, Left, Report};
 use crate::shared::Shared;
 use crate::source::Source;
+use crate::status;
 use crate::step::Workflow;
 use crate::stop::StopHandle;
 use crate::times::Times;
@@ -278,13 +279,29 @@ impl Job {
             rows,
             facts,
             unjudged,
+            left_failed,
             files,
-            warnings,
+            mut warnings,
             equal_rows,
         } = looked;
 
-        if facts.is_none() && plan.rows == Some(0) {
-            return Ok(self.nothing_to_do(&files.repairs, &warnings, began));
+        let mut left = Left {
+            failed: left_failed,
+            pending: 0,
+        };
+        if facts.is_none() {
+            // Rows that change from failed to finished are no part of this.
+            let (ok, failed) = (before.finished.len(), before.failed.len() as u64);
+            match status::pending(&manifest, ok, failed) {
+                Some(pending) => left.pending = pending,
+                None => warnings.push(
+                    "nobody knows how many rows of the run are pending: it was killed, and its rows came one by one"
+                        .to_owned(),
+                ),
+            }
+            if plan.rows == Some(0) {
+                return Ok(self.nothing_to_do(&files.repairs, &warnings, left, began));
+            }
         }
 
         manifest.hashes = self.hashes.clone();
@@ -362,9 +379,13 @@ impl Job {
             lost: shared.counters.lost.load(Ordering::Relaxed),
             stopped: shared.stop.reason(),
             failures: shared.counters.failures_by_class(),
+            left_failed: 0,
+            left_pending: 0,
             times: shared.clock.times(),
         };
+        // The manifest has what the command did.
         manifest.end(&report);
+        report = report.with_left(left);
         if let Err(error) = manifest.write(&self.disk, dir) {
             shared.stop_for_disk("could not write run.json", &error);
             report.stopped = shared.stop.reason();
@@ -374,7 +395,13 @@ impl Job {
     }
 
     /// A retry without a failed row: it leaves no trace in the folder, and is no event of the run.
-    fn nothing_to_do(&self, repairs: &[String], warnings: &[String], began: Instant) -> Report {
+    fn nothing_to_do(
+        &self,
+        repairs: &[String],
+        warnings: &[String],
+        left: Left,
+        began: Instant,
+    ) -> Report {
         for message in repairs.iter().chain(warnings) {
             for observer in &self.observers {
                 observer.event(&Event::Warning { message });
@@ -394,8 +421,11 @@ impl Job {
             lost: 0,
             stopped: self.stop.reason(),
             failures: Vec::new(),
+            left_failed: 0,
+            left_pending: 0,
             times: Times::default(),
         }
+        .with_left(left)
     }
 
     /// The folder's manifest, or a new one; whether an old run is continued.

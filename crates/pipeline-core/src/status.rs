@@ -178,7 +178,8 @@ fn state(manifest: &Manifest, holder: Option<String>) -> State {
     }
 }
 
-fn pending(manifest: &Manifest, ok: u64, failed: u64) -> Option<u64> {
+/// Rows of the last input that are neither finished nor failed; `None` where nobody knows.
+pub(crate) fn pending(manifest: &Manifest, ok: u64, failed: u64) -> Option<u64> {
     let ended = manifest
         .last_through_an_input()
         .is_some_and(|command| command.ended.is_some());

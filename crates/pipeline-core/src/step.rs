@@ -208,15 +208,16 @@ impl Workflow {
         self.steps.iter().filter_map(|step| step.places()).min()
     }
 
-    /// Takes a row through all steps; `cx.furthest` tells how many of them came through at best.
+    /// Takes a row through the steps from this one on; `cx.furthest` tells how many of them came through at best.
     pub(crate) async fn run<'a>(
         &'a self,
+        from: usize,
         row: &Row,
         draft: &mut Draft,
         cx: &mut StepContext<'a>,
     ) -> Result<(), StepError> {
         let mut again = self.again;
-        let mut at = 0;
+        let mut at = from;
         while let Some(step) = self.steps.get(at) {
             cx.step = step.name();
             match step.run(row, draft, cx).await {

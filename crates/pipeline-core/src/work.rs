@@ -265,6 +265,7 @@ impl<'a> Work<'a> {
                     answers: judged,
                     attempts: 0,
                     timestamp: timestamp(SystemTime::now()),
+                    answered: None,
                 };
                 let fail = async move {
                     Done {
@@ -304,14 +305,15 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Takes one row through all steps; a panic is the row's own failure.
+/// Takes one row through the steps from this one on; a panic is the row's own failure.
 pub(crate) async fn through<'a>(
     workflow: &'a Workflow,
+    from: usize,
     row: &Row,
     draft: &mut Draft,
     cx: &mut StepContext<'a>,
 ) -> Result<(), StepError> {
-    let outcome = AssertUnwindSafe(workflow.run(row, draft, cx))
+    let outcome = AssertUnwindSafe(workflow.run(from, row, draft, cx))
         .catch_unwind()
         .await;
     outcome.unwrap_or_else(|panic| {
@@ -340,7 +342,7 @@ fn work_on<'a>(
         let (id, index) = (row.id(), row.index());
         shared.event(&Event::RowStarted { id, index });
         let mut draft = Draft::default();
-        let outcome = through(workflow, &row, &mut draft, &mut cx).await;
+        let outcome = through(workflow, 0, &row, &mut draft, &mut cx).await;
         // In a box of its own: it is soon over, and every row under way would hold room for it.
         Box::pin(hand_over(shared, row, draft, cx, outcome, is_news)).await
     };
@@ -387,6 +389,7 @@ async fn hand_over(
                     .unwrap_or_else(PoisonError::into_inner),
                 attempts: requests,
                 timestamp: timestamp(SystemTime::now()),
+                answered: None,
             };
             fail(shared, failure, is_news).await
         }

@@ -174,7 +174,7 @@ fn a_row_is_given_up_after_its_attempts() {
     exit 3
     --- stderr
     making output/demo: 3 of 3 rows to do
-    row 1 failed: server_error: status 500: oops (given up at request 3)
+    row 2 failed: server_error: status 500: oops (given up at request 3)
     finished, with failed rows: 3 rows = 2 ok + 1 failed + 0 done before + 0 pending
       requests  5 (2 retries)
       tokens    14 prompt + 10 completion

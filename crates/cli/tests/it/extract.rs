@@ -392,20 +392,136 @@ fn mistakes_are_refused_with_what_to_do() {
     --- stderr
     error: output/demo/result.jsonl:2: is no line of a dataset (EOF while parsing an object, column 40); a run with `--repair` moves the line aside and makes its row again from the journal
     ");
-    folder.write("output/demo/result.jsonl", &result);
-    let journal = folder.read("output/demo/journal.jsonl");
-    folder.write("output/demo/journal.jsonl", "");
-    assert_snapshot!(mistake("output/demo", "json"), @"
-    exit 2
-    --- stderr
-    error: output/demo/result.jsonl:1: the journal holds 0 answers to this row and none of them is good, so the line cannot be made again; put the journal back that belongs to it
-    ");
-    folder.write("output/demo/journal.jsonl", journal);
-    assert_eq!(folder.read("output/demo/result.jsonl"), result);
     assert!(
         !folder.exists("output/demo/.result.jsonl.extracted"),
         "nothing is left behind"
     );
+}
+
+/// Tears the lines of these answers in the middle.
+fn tear(folder: &Folder, torn: impl Fn(&Value) -> bool) {
+    let journal = folder.read("output/demo/journal.jsonl");
+    let lines = journal.lines().map(|line| {
+        let is_torn = torn(&serde_json::from_str(line).unwrap());
+        format!(
+            "{}\n",
+            if is_torn {
+                &line[..line.len() / 2]
+            } else {
+                line
+            }
+        )
+    });
+    folder.write("output/demo/journal.jsonl", lines.collect::<String>());
+}
+
+#[test]
+fn rows_whose_answers_a_repair_took_out_are_judged_by_their_lines_there_and_back() {
+    let server = Server::start(|asked| {
+        let topic: u64 = asked
+            .user()
+            .matches(char::is_numeric)
+            .collect::<String>()
+            .parse()
+            .unwrap();
+        let title = if topic.is_multiple_of(2) {
+            "<title>T</title>"
+        } else {
+            ""
+        };
+        Answer::good(&format!("<think>hm</think><text>{topic}</text>{title}"))
+    });
+    let folder = made(&server, "tag:text");
+    let result = folder.read("output/demo/result.jsonl");
+    let hits = server.hits();
+    let lines = folder.lines("output/demo/result.jsonl");
+    let lost: Vec<&Value> = lines
+        .iter()
+        .filter(|line| [4, 5].map(Value::from).contains(&line["index"]))
+        .map(|line| &line["id"])
+        .collect();
+    tear(&folder, |answer| lost.contains(&&answer["row"]));
+    let repair = ["run", "-q", "--extract", "tag:text", "--repair"];
+    folder.datagen(repair).exits(0);
+    let ended = folder.datagen(extract("tag:title")).exits(3);
+    assert_snapshot!(ended.shown(), @"
+    exit 3
+    --- stderr
+    extracted again with tag:title: 12 rows = 6 ok + 6 failed; no request was sent
+      0 of them had failed and are in the dataset now, 6 were in it and are failed now
+    warning: 2 rows were judged by the text in their lines, because their answers are not in the journal; lines that `--repair` moved aside are in output/demo/.damaged-[STAMP].jsonl
+      result    output/demo/result.jsonl
+      failures  output/demo/failures.jsonl
+      from now on give `--extract tag:title` to `datagen run`, or set `run.extract`
+    ");
+    let made = folder.lines("output/demo/result.jsonl");
+    let fourth = made.iter().find(|line| line["index"] == 4).unwrap();
+    assert_eq!(
+        (&fourth["extracted"], &fourth["reasoning"]),
+        (&json!(["T"]), &json!("hm"))
+    );
+    let failed = folder.lines("output/demo/failures.jsonl");
+    let fifth = failed.iter().find(|line| line["index"] == 5).unwrap();
+    assert_eq!(
+        (
+            &fifth["error"]["class"],
+            &fifth["response"],
+            &fifth["answers"]
+        ),
+        (
+            &json!("extraction_miss"),
+            &json!("<text>5</text>"),
+            &json!([])
+        )
+    );
+
+    let back = folder
+        .datagen(extract("tag:text"))
+        .args(["--json"])
+        .exits(0);
+    let summary: Value = serde_json::from_str(&back.stdout).unwrap();
+    assert_eq!(
+        (&summary["recovered"], &summary["from_lines"]),
+        (&json!(6), &json!(2))
+    );
+    assert_eq!(
+        sorted(&folder.read("output/demo/result.jsonl")),
+        sorted(&result)
+    );
+    assert_eq!(server.hits(), hits);
+}
+
+#[test]
+fn a_lost_answer_is_not_taken_for_an_earlier_one_that_the_journal_still_has() {
+    for torn in ["the second", "all"] {
+        let server = Server::start(|asked| match asked.nth {
+            0 => Answer::good("nothing"),
+            _ => Answer::good("<text>fine</text>"),
+        });
+        let folder = made(&server, "tag:text");
+        let result = folder.read("output/demo/result.jsonl");
+        let lines = folder.lines("output/demo/result.jsonl");
+        let second = lines.iter().find(|line| line["attempts"] == 2).unwrap();
+        if torn == "all" {
+            folder.write("output/demo/journal.jsonl", "");
+        } else {
+            tear(&folder, |answer| {
+                answer["row"] == second["id"] && answer["attempt"] == 2
+            });
+            let repair = ["run", "-q", "--extract", "tag:text", "--repair"];
+            folder.datagen(repair).exits(0);
+        }
+        folder.datagen(extract("tag:text")).exits(0);
+        assert_eq!(folder.read("output/demo/result.jsonl"), result, "{torn}");
+        // The text of the answer that is lost is what is kept of it.
+        folder.datagen(extract("tag:other")).exits(3);
+        let failed = folder.lines("output/demo/failures.jsonl");
+        let failed = failed
+            .iter()
+            .find(|line| line["id"] == second["id"])
+            .unwrap();
+        assert_eq!(failed["response"], "<text>fine</text>");
+    }
 }
 
 #[test]

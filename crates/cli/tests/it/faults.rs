@@ -45,7 +45,7 @@ fn a_fault_that_does_not_pass_costs_its_row() {
         {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":9,"retries":5,"prompt_tokens":15,"completion_tokens":24,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
         --- stderr
         making output/demo: 4 of 4 rows to do
-        row 1 failed: server_error: status 500: The server had an error while processing your request (given up at request 6)
+        row 2 failed: server_error: status 500: The server had an error while processing your request (given up at request 6)
         finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
           requests  9 (5 retries)
           tokens    15 prompt + 24 completion
@@ -71,7 +71,7 @@ fn a_row_that_is_put_off_for_ever_is_given_up() {
     {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":5,"retries":1,"prompt_tokens":15,"completion_tokens":24,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
     --- stderr
     making output/demo: 4 of 4 rows to do
-    row 1 failed: rate_limited: status 429: Rate limit reached for requests (given up at request 2: after another wait it would be older than `run.retry.max_row_s`, 2 s)
+    row 2 failed: rate_limited: status 429: Rate limit reached for requests (given up at request 2: after another wait it would be older than `run.retry.max_row_s`, 2 s)
     finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
       requests  5 (1 retry)
       tokens    15 prompt + 24 completion
@@ -91,7 +91,7 @@ fn a_filter_of_content_costs_its_row() {
         {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":4,"retries":0,"prompt_tokens":15,"completion_tokens":24,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
         --- stderr
         making output/demo: 4 of 4 rows to do
-        row 1 failed: content_filter: status 400: The response was filtered due to the prompt triggering the content management policy.
+        row 2 failed: content_filter: status 400: The response was filtered due to the prompt triggering the content management policy.
         finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
           requests  4 (0 retries)
           tokens    15 prompt + 24 completion
@@ -111,7 +111,7 @@ fn an_answer_cut_short_by_the_maximum_names_it() {
         {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":4,"retries":0,"prompt_tokens":20,"completion_tokens":32,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
         --- stderr
         making output/demo: 4 of 4 rows to do
-        row 1 failed: cut_at_max_tokens: the answer was cut after 8 tokens; raise `model.max_tokens`
+        row 2 failed: cut_at_max_tokens: the answer was cut after 8 tokens; raise `model.max_tokens`
         finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
           requests  4 (0 retries)
           tokens    20 prompt + 32 completion
@@ -131,7 +131,7 @@ fn an_answer_that_cannot_be_read_is_asked_for_three_times() {
         {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":6,"retries":2,"prompt_tokens":30,"completion_tokens":24,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
         --- stderr
         making output/demo: 4 of 4 rows to do
-        row 1 failed: answer_cut_short: the answer ends in the middle (69 bytes) (given up at request 3)
+        row 2 failed: answer_cut_short: the answer ends in the middle (69 bytes) (given up at request 3)
         finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
           requests  6 (2 retries)
           tokens    30 prompt + 24 completion
@@ -151,7 +151,7 @@ fn a_bomb_costs_its_row() {
         {"run_dir":"output/demo","rows":4,"ok":3,"failed":1,"skipped":0,"pending":0,"not_in_input":0,"requests":4,"retries":0,"prompt_tokens":15,"completion_tokens":24,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
         --- stderr
         making output/demo: 4 of 4 rows to do
-        row 1 failed: answer_too_large: the answer of 127.0.0.1:[PORT] is larger than 32 MiB
+        row 2 failed: answer_too_large: the answer of 127.0.0.1:[PORT] is larger than 32 MiB
         finished, with failed rows: 4 rows = 3 ok + 1 failed + 0 done before + 0 pending
           requests  4 (0 retries)
           tokens    15 prompt + 24 completion
@@ -361,9 +361,9 @@ fn the_same_fault_of_every_row_stops_the_run() {
         {"run_dir":"output/demo","rows":30,"ok":0,"failed":20,"skipped":0,"pending":10,"not_in_input":0,"requests":20,"retries":0,"prompt_tokens":0,"completion_tokens":0,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":"all of the first 20 rows failed alike: bad_request: status 400: Jinja template error: roles must alternate; mend that and run again, which asks them anew, or set `run.stop_on_failures` to null to let such rows fail"}
         --- stderr
         making output/demo: 30 of 30 rows to do
-        row 0 failed: bad_request: status 400: Jinja template error: roles must alternate
         row 1 failed: bad_request: status 400: Jinja template error: roles must alternate
         row 2 failed: bad_request: status 400: Jinja template error: roles must alternate
+        row 3 failed: bad_request: status 400: Jinja template error: roles must alternate
         stopped: 30 rows = 0 ok + 20 failed + 0 done before + 10 pending
           requests  20 (0 retries)
           tokens    0 prompt + 0 completion

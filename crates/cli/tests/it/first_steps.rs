@@ -123,7 +123,7 @@ fn help_names_the_commands_the_way_to_begin_and_the_exit_codes() {
           0    all rows are in the dataset
           1    unexpected: a defect of this program
           2    something to change in command, configuration, prompts or rows; nothing was sent
-          3    finished, some rows failed
+          3    finished, some rows failed (after a retry: or are pending)
           4    the provider refused in a way that no retry cures
           74   the operating system refused a read or a write
           75   try again later

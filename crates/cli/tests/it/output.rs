@@ -232,12 +232,12 @@ fn preview_shows_the_exact_messages_on_standard_output() {
     assert_snapshot!(folder.datagen(["preview", "-n", "2"]).end().shown(), @r#"
     exit 0
     --- stdout
-    === row 0
+    === row 1
     --- system
     Be <kind> & "plain".
     --- user
     Write about topic 0.
-    === row 1
+    === row 2
     --- system
     Be <kind> & "plain".
     --- user
@@ -348,9 +348,9 @@ fn failed_rows_are_counted_by_class_and_the_first_are_told() {
     exit 3
     --- stderr
     making output/demo (offline: no model is asked): 8 of 8 rows to do
-    row 0 failed: extraction_miss: extractor `tag:draft`: no `<draft>` in 6 bytes
     row 1 failed: extraction_miss: extractor `tag:draft`: no `<draft>` in 6 bytes
     row 2 failed: extraction_miss: extractor `tag:draft`: no `<draft>` in 6 bytes
+    row 3 failed: extraction_miss: extractor `tag:draft`: no `<draft>` in 6 bytes
     finished, with failed rows (offline: no model was asked): 8 rows = 0 ok + 8 failed + 0 done before + 0 pending
       requests  16 (8 retries)
       tokens    80 prompt + 32 completion

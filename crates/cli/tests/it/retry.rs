@@ -83,8 +83,17 @@ fn only_failed_rows_of_the_class_are_asked_and_the_others_stay_as_they_are() {
     let ended = folder
         .datagen(RETRY)
         .args(["--class", "server_error", "--json"])
-        .exits(0);
-    assert_eq!(counts(&ended.summary()), [4, 4, 0, 0, 4]);
+        .exits(3);
+    // Those of the other class are failed still, and all is not well.
+    assert_eq!(counts(&ended.summary()), [8, 4, 4, 0, 4]);
+    assert!(
+        ended
+            .stderr
+            .contains("\n  4 failed rows were not asked again\n")
+            && ended.stderr.contains(" 4 x extraction_miss\n"),
+        "{}",
+        ended.stderr
+    );
     let asked = moody.server.asked();
     let mut users: Vec<&str> = asked[hits..].iter().map(|asked| asked.user()).collect();
     users.sort_unstable();
@@ -151,7 +160,7 @@ fn a_retry_says_nothing_of_the_run_as_a_whole() {
     folder
         .datagen(RETRY)
         .args(["-q", "--class", "server_error"])
-        .exits(0);
+        .exits(3);
     let after = manifest(&folder);
     assert_eq!(after["input"], before["input"]);
     assert_eq!(
@@ -181,7 +190,7 @@ fn a_retry_says_nothing_of_the_run_as_a_whole() {
     running.signal(Signal::INT);
     running.exits(130);
     let dir = format!("output/demo/{}", folder.names("output/demo").remove(0));
-    folder.datagen(["retry", "-q", "--run", &dir]).exits(0);
+    folder.datagen(["retry", "-q", "--run", &dir]).exits(3);
     let ended = folder.datagen(["run"]).exits(2);
     assert!(ended.stderr.contains("is not finished"), "{}", ended.stderr);
 }
@@ -447,7 +456,7 @@ fn mistakes_are_refused_with_what_to_do() {
     assert_snapshot!(large.datagen(RETRY).exits(2).shown(), @"
     exit 2
     --- stderr
-    error: 1 failed rows cannot be asked again: they were too large to be held or no JSON objects; mend the input and run it again
+    error: 1 failed row cannot be asked again: it was too large to be held or no JSON object; mend the input and run it again
     ");
 }
 
@@ -467,23 +476,21 @@ fn where_no_row_is_failed_there_is_nothing_to_ask_and_nothing_is_noted() {
     assert_snapshot!(class.exits(0).shown(), @"
     exit 0
     --- stderr
-    warning: no failed row in output/demo is of class `server_error`; no row is failed there
-    so there is nothing to ask again in output/demo
+    no row of output/demo is failed, so there is nothing to ask again
     ");
     assert_eq!(folder.read("output/demo/run.json"), before);
 }
 
 #[test]
-fn a_class_that_no_failed_row_has_is_named_beside_those_that_there_are() {
+fn a_class_that_no_failed_row_has_is_refused_with_those_that_there_are() {
     let moody = Moody::start();
     let folder = moody.made();
     let (before, hits) = (folder.read("output/demo/run.json"), moody.server.hits());
     let mistyped = ["--class", "server_eror"];
-    assert_snapshot!(folder.datagen(RETRY).args(mistyped).exits(0).shown(), @"
-    exit 0
+    assert_snapshot!(folder.datagen(RETRY).args(mistyped).exits(2).shown(), @"
+    exit 2
     --- stderr
-    warning: no failed row in output/demo is of class `server_eror`; there are 4 x extraction_miss, 4 x server_error
-    so there is nothing to ask again in output/demo
+    error: no failed row in output/demo is of class `server_eror`; there are 4 x extraction_miss, 4 x server_error
     ");
     assert_eq!(folder.read("output/demo/run.json"), before);
     assert_eq!(moody.server.hits(), hits);
@@ -493,12 +500,88 @@ fn a_class_that_no_failed_row_has_is_named_beside_those_that_there_are() {
         .datagen(RETRY)
         .args(mistyped)
         .args(["--class", "extraction_miss", "--json"])
-        .exits(0);
-    assert_eq!(counts(&ended.summary()), [4, 4, 0, 0, 4]);
+        .exits(3);
+    assert_eq!(counts(&ended.summary()), [8, 4, 4, 0, 4]);
     assert!(
         ended.stderr.contains("of class `server_eror`"),
         "{}",
         ended.stderr
+    );
+}
+
+#[test]
+fn pending_rows_of_the_run_are_told_with_the_command_that_makes_them() {
+    let slow = Arc::new(AtomicBool::new(true));
+    let mood = Arc::clone(&slow);
+    let server = Server::start(move |asked| {
+        let wait = if mood.load(Ordering::Relaxed) { 20 } else { 0 };
+        match asked.nth {
+            0 => Answer::error(422, "bad", "no"),
+            _ => Answer::good("x").after(Duration::from_millis(wait)),
+        }
+    });
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(300));
+    let mut running = folder.datagen(["run", "-q"]).start();
+    running.until("something is made", |_| server.hits() > 20);
+    running.signal(Signal::INT);
+    running.exits(130);
+    let made = folder.lines("output/demo/result.jsonl").len() as u64;
+    slow.store(false, Ordering::Relaxed);
+    // With a row to ask, and with none.
+    for (asked, said) in [
+        (1, format!("{} rows of the run are pending", 299 - made)),
+        (
+            0,
+            format!(
+                "no row of output/demo is failed, so there is nothing to ask again; {} rows are pending",
+                299 - made
+            ),
+        ),
+    ] {
+        let ended = folder.datagen(RETRY).args(["--json"]).exits(3);
+        let pending = 299 - made;
+        assert_eq!(
+            counts(&ended.summary()),
+            [asked + pending, asked, 0, pending, asked]
+        );
+        let go_on = "  to go on: make the rest: datagen run -q\n";
+        assert!(
+            ended.stderr.contains(&said) && ended.stderr.contains(go_on),
+            "{}",
+            ended.stderr
+        );
+    }
+    folder.datagen(["run", "-q"]).exits(0);
+    folder.datagen(RETRY).exits(0);
+}
+
+#[test]
+fn rows_that_nobody_can_ask_are_counted_as_failed() {
+    let folder = Folder::offline().file(
+        "rows.jsonl",
+        "{\"topic\": \"tides\"}\n{\"topc\": \"tides\"}\nno row\n",
+    );
+    folder.datagen(["run", "-q", "--skip-invalid"]).exits(3);
+    let of_class = ["--class", "invalid_row", "--json"];
+    let ended = folder.datagen(RETRY).args(of_class).exits(3);
+    assert_eq!(counts(&ended.summary()), [2, 0, 2, 0, 0]);
+    assert!(
+        ended
+            .stderr
+            .contains("warning: 1 failed row cannot be asked again: it was too large"),
+        "{}",
+        ended.stderr
+    );
+    let ended = folder.datagen(["status", "--run", "output/demo"]).exits(0);
+    let go_on: Vec<&str> = ended
+        .stdout
+        .lines()
+        .filter(|line| line.contains("go on"))
+        .collect();
+    assert_eq!(
+        go_on,
+        ["  go on     mend 2 rows in the input and run again: datagen run -q --skip-invalid"],
+        "a retry cannot help"
     );
 }
 

@@ -378,6 +378,32 @@ async fn a_row_that_waits_hears_when_it_waits_for_something_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_put_off_while_all_pause_waits_for_the_same_pause() {
+    for hints in [Some(["30", "9", "9"]), None] {
+        let model = Scripted::new(move |n, _| match (n, hints) {
+            (0..3, Some(hints)) => with_header(429, "retry-after", hints[n]),
+            (0..3, None) => status(429, ""),
+            _ => Ok(Answer::text("good")),
+        });
+        let client = client(&model, at_once(3));
+        let calls = [(); 3].map(|()| Watched::default());
+        let rows = [1, 2, 3].map(row);
+        let asked = calls.iter().zip(&rows);
+        let asked = join_all(asked.map(|(call, row)| client.ask_for(row, call)));
+        assert!(asked.await.iter().all(Result::is_ok));
+        assert_eq!(
+            calls.each_ref().map(story),
+            [
+                "send bad rate_limited paused pause go send good",
+                "send bad rate_limited pause go send good",
+                "send bad rate_limited pause go send good",
+            ]
+        );
+        assert_eq!(model.hits(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_question_gives_back_whatever_it_held() {
     let model = Scripted::slow(Duration::from_secs(10), |n, _| match n {
         0 => with_header(429, "retry-after", "5"),
