@@ -260,7 +260,7 @@ impl<'a> Question<'a> {
 
     /// One request, and its answer made safe.
     async fn send(&mut self, reserved: Reserved<'a>, slot: &mut Slot<'_>) -> Result<Came, Error> {
-        self.spent.start();
+        self.spent.start(|| self.client.outage.time());
         self.attempt = self.call.next_attempt();
         let _in_flight = InFlight::new(&self.client.in_flight);
         let attempt = self.attempt;
