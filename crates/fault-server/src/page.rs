@@ -22,6 +22,7 @@ saw.
 had good answers. *Every row* is the end of a run in which every request meets it from the beginning. Both are
 for six attempts a row and the other defaults. *Class* is what stands in `failures.jsonl` or in the
 message that stops a run; for an answer that is odd and good it is the mark in `warnings` of its record.
+One mark is not of the server's making: `key_redacted`, where the model wrote the whole key.
 ";
 
 /// The table as a page of Markdown.

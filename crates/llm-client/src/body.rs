@@ -1,6 +1,5 @@
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -28,7 +27,12 @@ pub(crate) struct Completion {
     pub(crate) odd_content: bool,
     pub(crate) failure: Option<Failure>,
     pub(crate) lone_surrogate: bool,
+    /// A secret was taken out of what the model wrote.
+    pub(crate) key_redacted: bool,
 }
+
+/// What a body says, in a member of its own, from which a secret was taken where the model wrote it.
+pub(crate) const KEY_REDACTED: &str = "key_redacted";
 
 /// Why a body is no completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +68,7 @@ pub(crate) fn read_anything(body: &str) -> Reading {
         return Err(Unreadable::Empty);
     } else if body.starts_with('<') {
         return Err(Unreadable::Html);
-    } else if ["data:", "event:", "id:", "retry:", ":"]
-        .iter()
-        .any(|field| body.starts_with(field))
-    {
+    } else if is_stream(body) {
         completion.take_events(body)?;
     } else {
         match object(body) {
@@ -82,58 +83,59 @@ pub(crate) fn read_anything(body: &str) -> Reading {
     Ok(completion)
 }
 
-/// Where a 2xx body reports errors: all of it where it holds no answer, else the values that do, in their order.
-///
-/// A good answer is read once, by who judges it: here it is only looked at whether it may hold an error.
-pub(crate) fn errors(body: &[u8]) -> Vec<Range<usize>> {
-    let has = |name: &[u8]| memchr::memmem::find(body, name).is_some();
-    if !has(b"\"error\"") && has(b"\"content\"") {
-        return Vec::new();
-    }
-    let all = std::iter::once(0..body.len()).collect();
-    let (Ok(text), Ok(completion)) = (std::str::from_utf8(body), read(body)) else {
-        return all;
-    };
-    let failed = completion.failure.is_some();
-    if completion.text.trim().is_empty() && (failed || !completion.has_choice) {
-        return all;
-    }
-    if !failed {
-        return Vec::new();
-    }
-    let mut errors: Vec<Range<usize>> = match object(text.trim_start_matches('\u{feff}')) {
-        Ok(members) => error_values(&members),
-        // The events of a stream, each in its line.
-        Err(_) => text
-            .lines()
-            .filter_map(|line| object(line.strip_prefix("data:")?).ok())
-            .flat_map(|members| error_values(&members))
-            .collect(),
-    }
-    .into_iter()
-    .map(|value| {
-        let start = value.as_ptr().addr() - text.as_ptr().addr();
-        start..start + value.len()
-    })
-    .collect();
-    errors.sort_by_key(|error| error.start);
-    errors
+/// Whether it is a stream of server-sent events.
+pub(crate) fn is_stream(body: &str) -> bool {
+    ["data:", "event:", "id:", "retry:", ":"]
+        .iter()
+        .any(|field| body.starts_with(field))
 }
 
-/// The values that report an error, beside the choices and in them.
-fn error_values<'a>(members: &Members<'a>) -> Vec<&'a str> {
-    let named = |members: &Members<'a>, name: &str| -> Vec<&'a RawValue> {
-        let members = members.0.iter().filter(|(key, _)| key == name);
-        members.map(|(_, value)| *value).collect()
-    };
-    let choices = named(members, "choices");
-    let inside = choices
-        .into_iter()
-        .filter_map(choice)
-        .flat_map(|choice| named(&choice, "error"));
-    let mut values = named(members, "error");
-    values.extend(inside);
-    values.into_iter().map(RawValue::get).collect()
+/// A body that has to be mended to be read, so that it need not be: each event of a stream in a line of its own.
+pub(crate) fn plain(body: &str) -> String {
+    if !is_stream(body) {
+        return mend(body);
+    }
+    let mut lines = String::with_capacity(body.len());
+    let one_line = |event: &str| mend(event).replace(['\r', '\n'], " ");
+    // Where it cannot be read any further, nobody does.
+    let done = each_event(body, |_, event| {
+        lines.push_str(&format!("data: {}\n\n", one_line(event).trim()));
+    });
+    if done == Ok(true) {
+        lines.push_str("data: [DONE]\n\n");
+    }
+    lines
+}
+
+/// Reads the events of a stream; says whether it says that it is done.
+fn each_event(body: &str, mut take: impl FnMut(&Members<'_>, &str)) -> Result<bool, Unreadable> {
+    let mut done = false;
+    let mut pending = String::new();
+    let mut tries = 0;
+    for line in body.lines().chain([""]) {
+        if let Some(data) = line.strip_prefix("data:") {
+            if data.trim() == "[DONE]" {
+                done = true;
+                continue;
+            }
+            pending.push_str(data);
+            pending.push('\n');
+            tries += 1;
+            if tries <= TRIES
+                && let Ok(chunk) = object(&pending)
+            {
+                take(&chunk, &pending);
+                pending.clear();
+                tries = 0;
+            }
+        } else if line.trim().is_empty() && !pending.is_empty() {
+            let mended = mend(&pending);
+            take(&object(&mended)?, &mended);
+            pending.clear();
+            tries = 0;
+        }
+    }
+    Ok(done)
 }
 
 impl Completion {
@@ -150,6 +152,8 @@ impl Completion {
         if let Some(choice) = &choice {
             self.take_choice(choice);
         }
+        let is_true = |raw: &RawValue| (raw.get() == "true").then_some(());
+        self.key_redacted |= members.find(KEY_REDACTED, is_true).is_some();
         let failure = Failure::from_members(members, choice.is_none());
         self.failure = failure.or(self.failure.take());
     }
@@ -243,31 +247,7 @@ impl Completion {
 
     /// A stream of server-sent events that nobody asked for: its chunks are folded into one answer.
     fn take_events(&mut self, body: &str) -> Result<(), Unreadable> {
-        let mut done = false;
-        let mut pending = String::new();
-        let mut tries = 0;
-        for line in body.lines().chain([""]) {
-            if let Some(data) = line.strip_prefix("data:") {
-                if data.trim() == "[DONE]" {
-                    done = true;
-                    continue;
-                }
-                pending.push_str(data);
-                pending.push('\n');
-                tries += 1;
-                if tries <= TRIES
-                    && let Ok(chunk) = object(&pending)
-                {
-                    self.take(&chunk);
-                    pending.clear();
-                    tries = 0;
-                }
-            } else if line.trim().is_empty() && !pending.is_empty() {
-                self.take(&object(&mend(&pending))?);
-                pending.clear();
-                tries = 0;
-            }
-        }
+        let done = each_event(body, |chunk, _| self.take(chunk))?;
         match done || self.finish_reason.is_some() || self.failure.is_some() {
             true => Ok(()),
             false => Err(Unreadable::CutShort),
@@ -285,6 +265,12 @@ impl Completion {
 pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {
+    /// The values of all members of this name.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &'a RawValue> {
+        let named = self.0.iter().filter(move |(key, _)| key == name);
+        named.map(|(_, value)| *value)
+    }
+
     /// The last member of this name of which something can be made.
     pub(crate) fn find<T>(
         &self,

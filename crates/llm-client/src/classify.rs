@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::body::{self, Completion, Reading, Unreadable};
+use crate::body::{self, Completion, KEY_REDACTED, Reading, Unreadable};
 use crate::failure::{Failure, redirect_target, with_words};
 use crate::hints::wait_hint;
 use crate::reply::{Reply, Usage, split_thoughts};
@@ -231,6 +231,9 @@ fn finished(mut completion: Completion, answer: &Answer, options: &ClassifyOptio
     let mut warnings = Vec::new();
     if completion.lone_surrogate {
         warnings.push("lone_surrogate");
+    }
+    if completion.key_redacted {
+        warnings.push(KEY_REDACTED);
     }
     let usage = Usage::of(&completion, options.prompt_tokens);
     // What is about to be split, as it was; good answers are not copied for the sake of bad ones.

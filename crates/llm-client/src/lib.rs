@@ -48,6 +48,7 @@ mod openai;
 mod options;
 mod outage;
 mod pace;
+mod paid;
 mod question;
 mod queue;
 mod rates;

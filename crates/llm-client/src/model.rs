@@ -44,6 +44,12 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// The body of an answer that an earlier run kept, without the secrets that this model knows. Bodies of its own
+    /// come without them.
+    fn without_secrets(&self, body: Vec<u8>) -> Vec<u8> {
+        body
+    }
+
     /// The most tokens that an answer can have, where that is limited.
     fn max_tokens(&self) -> Option<u64> {
         None
@@ -74,6 +80,9 @@ macro_rules! forward {
             }
             fn address(&self) -> Option<&str> {
                 (**self).address()
+            }
+            fn without_secrets(&self, body: Vec<u8>) -> Vec<u8> {
+                (**self).without_secrets(body)
             }
             fn max_tokens(&self) -> Option<u64> {
                 (**self).max_tokens()

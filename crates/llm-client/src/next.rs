@@ -76,7 +76,7 @@ impl<'a> Question<'a> {
                 self.warn_of_unknown(class, &message);
                 if self.client.has_succeeded()
                     && let Some(sign) = Sign::of(class, &outcome)
-                    && let Some(since) = self.met(sign)
+                    && let Some(since) = self.met(sign, hint)
                 {
                     return self.wait_for_endpoint(class, message, hint, slot, since);
                 }
@@ -109,8 +109,10 @@ impl<'a> Question<'a> {
     }
 
     /// Since when the endpoint is away for everybody, where this fault shows that it is.
-    fn met(&self, sign: Sign) -> Option<Instant> {
-        let last = self.spent.is_last(&self.client.options.retry);
+    fn met(&self, sign: Sign, hint: Option<Duration>) -> Option<Instant> {
+        let repeat = self.spent.next_repeat();
+        let longest = self.client.schedule.longest(repeat, hint);
+        let last = self.spent.is_last(&self.client.options.retry) || self.too_old_after(longest);
         self.client.outage.met(self.number, sign, last)
     }
 
@@ -172,7 +174,7 @@ impl<'a> Question<'a> {
             return Next::Settled(Err(self.give_up(class, message)));
         };
         let wait = self.client.schedule.wait(repeat, hint);
-        if self.spent.too_old_after(wait, options) {
+        if self.too_old_after(wait) {
             return Next::Settled(Err(self.too_old(class, &message)));
         }
         self.call.event(&Event::Retrying {
@@ -228,7 +230,8 @@ impl<'a> Question<'a> {
         if is_news && cause == Cause::TooFast {
             self.slow_down(wait);
         }
-        if self.spent.too_old_after(wait, &self.client.options.retry) {
+        // How long an endpoint is waited for that is away is another setting.
+        if cause != Cause::Away && self.too_old_after(wait) {
             return Next::Settled(Err(self.too_old(class, &message)));
         }
         self.call.event(&Event::Retrying {
@@ -329,6 +332,12 @@ impl<'a> Question<'a> {
                 message: message.to_owned(),
             });
         }
+    }
+
+    fn too_old_after(&self, wait: Duration) -> bool {
+        let away = self.client.outage.time();
+        let options = &self.client.options.retry;
+        self.spent.too_old_after(wait, away, options)
     }
 
     /// Time is what it ran out of, not attempts.

@@ -38,6 +38,7 @@ pub struct OpenAi {
     fields: Map<String, Value>,
     /// What stands before and behind the messages in the identity of every request.
     identity: (String, String),
+    scrubber: Arc<Scrubber>,
 }
 
 impl OpenAi {
@@ -69,12 +70,12 @@ impl OpenAi {
         let secrets = key
             .iter()
             .chain(options.headers.iter().map(|(_, value)| value));
-        let scrubber = Scrubber::new(secrets.map(ExposeSecret::expose_secret));
+        let scrubber = Arc::new(Scrubber::new(secrets.map(ExposeSecret::expose_secret)));
         let transport = Transport::new(
             &base,
             options.timeouts,
             options.concurrency.max(1),
-            scrubber,
+            Arc::clone(&scrubber),
         )
         .map_err(|error| {
             Error::options(
@@ -97,6 +98,7 @@ impl OpenAi {
             identity: around_messages(&fields),
             address,
             fields,
+            scrubber,
         })
     }
 
@@ -178,6 +180,10 @@ impl Model for OpenAi {
 
     fn address(&self) -> Option<&str> {
         Some(&self.address)
+    }
+
+    fn without_secrets(&self, body: Vec<u8>) -> Vec<u8> {
+        self.scrubber.paid_body(body)
     }
 
     fn ask<'a>(

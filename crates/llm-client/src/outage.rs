@@ -29,6 +29,8 @@ struct State {
     away: bool,
     /// How often it has been.
     times: u32,
+    /// For how long it had been, before this time.
+    before: Duration,
 }
 
 /// How sure a fault is that it concerns everybody.
@@ -90,7 +92,16 @@ impl Outage {
         let mut state = self.lock();
         let since = state.since.take()?;
         state.questions.clear();
-        std::mem::take(&mut state.away).then(|| since.elapsed())
+        let away = std::mem::take(&mut state.away).then(|| since.elapsed());
+        state.before += away.unwrap_or_default();
+        away
+    }
+
+    /// For how long the endpoint has been away, all times together.
+    pub(crate) fn time(&self) -> Duration {
+        let state = self.lock();
+        let now = state.since.filter(|_| state.away);
+        state.before + now.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// A fault that may be everybody's; with `last`, the next one would end the question. Says since when the

@@ -114,8 +114,9 @@ impl<'a> Question<'a> {
     /// is final and bad counts only where no later one is good.
     fn replay(&mut self) -> Option<Result<Reply, Error>> {
         let mut failed = None;
-        while let Some((answer, attempt)) = self.call.replay() {
+        while let Some((mut answer, attempt)) = self.call.replay() {
             self.attempt = attempt;
+            answer.body = self.client.model.without_secrets(answer.body);
             let (class, message, budget) = match classify(&Ok(answer), &self.classify_options()) {
                 Verdict::Usable(reply) => return Some(Ok(reply)),
                 Verdict::FailRow {
@@ -259,7 +260,7 @@ impl<'a> Question<'a> {
 
     /// One request, and its answer made safe.
     async fn send(&mut self, reserved: Reserved<'a>, slot: &mut Slot<'_>) -> Result<Came, Error> {
-        self.spent.start();
+        self.spent.start(|| self.client.outage.time());
         self.attempt = self.call.next_attempt();
         let _in_flight = InFlight::new(&self.client.in_flight);
         let attempt = self.attempt;

@@ -32,14 +32,17 @@ impl Schedule {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .f64();
+        let least = hint.unwrap_or_default();
+        least + (self.longest(repeat, hint) - least).mul_f64(luck)
+    }
+
+    /// What the wait is at most.
+    pub(crate) fn longest(&self, repeat: u32, hint: Option<Duration>) -> Duration {
         match hint {
-            Some(hint) => hint + (hint / 10).min(Duration::from_secs(1)).mul_f64(luck),
+            Some(hint) => hint + (hint / 10).min(Duration::from_secs(1)),
             None => {
                 let doubled = 2u32.saturating_pow(repeat.saturating_sub(1));
-                self.base
-                    .saturating_mul(doubled)
-                    .min(self.max)
-                    .mul_f64(luck)
+                self.base.saturating_mul(doubled).min(self.max)
             }
         }
     }
@@ -48,8 +51,8 @@ impl Schedule {
 /// What one row has used up.
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
-    /// When the first request of this row left.
-    since: Option<Instant>,
+    /// When the first request of this row left, and for how long the endpoint had been away by then.
+    since: Option<(Instant, Duration)>,
     attempts: u32,
     unusable: u32,
     empty: u32,
@@ -59,8 +62,13 @@ pub(crate) struct Spent {
 }
 
 impl Spent {
-    pub(crate) fn start(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
+    pub(crate) fn start(&mut self, away: impl FnOnce() -> Duration) {
+        self.since.get_or_insert_with(|| (Instant::now(), away()));
+    }
+
+    /// The number of the next repeat.
+    pub(crate) fn next_repeat(&self) -> u32 {
+        self.repeats + 1
     }
 
     /// In which lane it waits for the next request.
@@ -109,9 +117,17 @@ impl Spent {
         self.attempts + 1 >= options.max_attempts
     }
 
-    /// Whether the row would be too old after this wait.
-    pub(crate) fn too_old_after(&self, wait: Duration, options: &RetryOptions) -> bool {
-        let age = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+    /// Whether the row would be too old after this wait. `away`: for how long the endpoint has been away, which makes
+    /// nobody older.
+    pub(crate) fn too_old_after(
+        &self,
+        wait: Duration,
+        away: Duration,
+        options: &RetryOptions,
+    ) -> bool {
+        let age = self.since.map_or(Duration::ZERO, |(since, before)| {
+            since.elapsed().saturating_sub(away.saturating_sub(before))
+        });
         age.saturating_add(wait) > Duration::from_secs(options.max_row_s)
     }
 }

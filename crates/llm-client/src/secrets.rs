@@ -6,10 +6,17 @@ use serde_json::value::RawValue;
 use crate::body;
 
 /// What is put in the place of a secret.
-const BLOT: &str = "[redacted]";
+pub(crate) const BLOT: &str = "[redacted]";
 
-/// A shorter "key" is a placeholder such as `EMPTY` or `ollama`: taking it out would spoil honest answers.
+/// A shorter "key" is a placeholder such as `EMPTY` or `ollama`: taking it out would spoil honest texts.
 const SHORTEST_SECRET: usize = 8;
+
+/// A key as long as this is one of which some part is a digit or its letters are of both cases.
+const LONG: usize = 16;
+/// A key as long as this is one that has all of these.
+const LONG_ENOUGH: usize = 12;
+/// `sk-000000000000000000` is none.
+const DIFFERENT: usize = 8;
 
 /// A part of a secret that is this long, in an error text, is no accident.
 const SHORTEST_PIECE: usize = 8;
@@ -18,6 +25,8 @@ const SHORTEST_PIECE: usize = 8;
 pub(crate) struct Scrubber {
     /// Each secret in every way that it may be written; the longest first.
     spellings: Vec<String>,
+    /// The same of those that are no words, for an answer may hold a word by itself.
+    of_answers: Vec<String>,
     /// Every part of a spelling that is no accident.
     pieces: HashSet<[u8; SHORTEST_PIECE]>,
     secrets: Vec<String>,
@@ -25,15 +34,20 @@ pub(crate) struct Scrubber {
 
 impl Scrubber {
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Scrubber {
-        let secrets: Vec<String> = secrets
-            .into_iter()
+        let given: Vec<&str> = secrets.into_iter().collect();
+        // `Bearer sk-...` in a header of the user's own: the endpoint names the key without that word.
+        let words = given.iter().flat_map(|secret| secret.split_whitespace());
+        let words: Vec<&str> = words.filter(|word| looks_like_a_secret(word)).collect();
+        let mut secrets: Vec<String> = given
+            .iter()
+            .chain(&words)
             .filter(|secret| secret.len() >= SHORTEST_SECRET)
-            .map(str::to_owned)
+            .map(|secret| (*secret).to_owned())
             .collect();
-        let mut spellings: Vec<String> =
-            secrets.iter().flat_map(|secret| written(secret)).collect();
-        spellings.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        spellings.dedup();
+        secrets.sort_unstable();
+        secrets.dedup();
+        let spellings = spellings_of(secrets.iter().map(String::as_str));
+        let of_answers = spellings_of(words.into_iter());
         let pieces = spellings
             .iter()
             .flat_map(|spelling| spelling.as_bytes().windows(SHORTEST_PIECE))
@@ -41,37 +55,46 @@ impl Scrubber {
             .collect();
         Scrubber {
             spellings,
+            of_answers,
             pieces,
             secrets,
         }
     }
 
-    /// Blots whole secrets out of a body. One without any is untouched.
-    pub(crate) fn body(&self, body: Vec<u8>) -> Vec<u8> {
-        let body = self.spelled_out(body);
+    /// Blots whole secrets out of a header.
+    pub(crate) fn header(&self, value: &[u8]) -> Option<Vec<u8>> {
+        without(&self.spellings, value)
+    }
+
+    /// A body without the whole secrets that no answer holds by itself; `None` where there is none.
+    pub(crate) fn body(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let clean = without(&self.of_answers, body);
         // A string may hold it with escapes that nobody needs, such as `\u002b` for a plus.
-        if self.secrets.is_empty() || memchr::memmem::find(&body, b"\\u00").is_none() {
-            return body;
+        let said = clean.as_deref().unwrap_or(body);
+        if self.of_answers.is_empty() || memchr::memmem::find(said, b"\\u00").is_none() {
+            return clean;
         }
-        match String::from_utf8(body) {
-            Ok(text) => {
-                let blot = |said: &str| {
-                    let clean = self.spelled_out(said.as_bytes().to_vec());
-                    String::from_utf8_lossy(&clean).into_owned()
-                };
-                in_strings(text, blot).into_bytes()
-            }
-            Err(error) => error.into_bytes(),
+        let Ok(text) = std::str::from_utf8(said) else {
+            return clean;
+        };
+        let made = in_strings(text.to_owned(), |said| self.answer(said));
+        if made == text {
+            clean
+        } else {
+            Some(made.into_bytes())
         }
     }
 
-    fn spelled_out(&self, body: Vec<u8>) -> Vec<u8> {
-        self.spellings.iter().fold(body, |body, spelling| {
-            match find(&body, spelling.as_bytes()) {
-                Some(_) => replace(&body, spelling.as_bytes()),
-                None => body,
-            }
-        })
+    /// A text that a model wrote, without the whole secrets that no answer holds by itself.
+    pub(crate) fn answer(&self, text: &str) -> String {
+        match without(&self.of_answers, text.as_bytes()) {
+            Some(clean) => String::from_utf8_lossy(&clean).into_owned(),
+            None => text.to_owned(),
+        }
+    }
+
+    fn spelled_out(&self, text: Vec<u8>) -> Vec<u8> {
+        without(&self.spellings, &text).unwrap_or(text)
     }
 
     /// Blots secrets, pieces of them and masked ones out of a body that reports an error and holds no answer.
@@ -84,24 +107,6 @@ impl Scrubber {
             // It stays what it is, no text: so it is judged by what came.
             Err(error) => self.without_pieces(&self.spelled_out(error.into_bytes())),
         }
-    }
-
-    /// Blots secrets out of a body that was paid for. What it answers stays as it came, but for a whole secret; what
-    /// reports an error, in the place of an answer or beside it, holds no piece of one either.
-    pub(crate) fn paid_body(&self, body: Vec<u8>) -> Vec<u8> {
-        let body = self.body(body);
-        let errors = body::errors(&body);
-        if errors.is_empty() {
-            return body;
-        }
-        let (mut clean, mut kept) = (Vec::with_capacity(body.len()), 0);
-        for error in errors {
-            clean.extend_from_slice(&body[kept..error.start]);
-            clean.extend(self.error_body(body[error.clone()].to_vec()));
-            kept = error.end;
-        }
-        clean.extend_from_slice(&body[kept..]);
-        clean
     }
 
     /// Blots secrets, pieces of them and masked ones (`sk-ab****yz`) out of an error text.
@@ -178,6 +183,28 @@ impl Scrubber {
     }
 }
 
+/// Whether it is long and mixed, as keys are and words are not. `lm-studio`, `not-needed`, `sk-no-key-required`
+/// and addresses are words.
+fn looks_like_a_secret(word: &str) -> bool {
+    let has = |is_meant: fn(&u8) -> bool| word.bytes().any(|byte| is_meant(&byte));
+    let digits = has(u8::is_ascii_digit);
+    let both_cases = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    let mixed = match word.len() {
+        LONG.. => digits || both_cases,
+        LONG_ENOUGH.. => digits && both_cases,
+        _ => false,
+    };
+    mixed && !word.contains("://") && word.bytes().collect::<HashSet<u8>>().len() >= DIFFERENT
+}
+
+/// All ways to write all of them, the longest first.
+fn spellings_of<'a>(secrets: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut spellings: Vec<String> = secrets.flat_map(written).collect();
+    spellings.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    spellings.dedup();
+    spellings
+}
+
 /// The ways to write a secret: as it is, with escaped slashes, in base64 of both alphabets, as hex digits, with
 /// percent signs.
 fn written(secret: &str) -> Vec<String> {
@@ -218,7 +245,7 @@ impl fmt::Debug for Scrubber {
 
 /// Shows what the strings of a JSON text say that are written with escapes; one of which something else is made is
 /// written anew.
-fn in_strings(text: String, make: impl Fn(&str) -> String) -> String {
+pub(crate) fn in_strings(text: String, make: impl Fn(&str) -> String) -> String {
     if !text.contains('\\') {
         return text;
     }
@@ -263,6 +290,18 @@ fn end_of_string(text: &str) -> usize {
         ends
     });
     quote.map_or(text.len(), |(at, _)| at + 1)
+}
+
+/// A text without these; `None` where it holds none of them.
+fn without(spellings: &[String], text: &[u8]) -> Option<Vec<u8>> {
+    let mut clean: Option<Vec<u8>> = None;
+    for spelling in spellings {
+        let said = clean.as_deref().unwrap_or(text);
+        if find(said, spelling.as_bytes()).is_some() {
+            clean = Some(replace(said, spelling.as_bytes()));
+        }
+    }
+    clean
 }
 
 fn find(text: &[u8], piece: &[u8]) -> Option<usize> {
@@ -333,9 +372,8 @@ mod tests {
             spellings.push(base64(format!("{before}{KEY}").as_bytes()));
         }
         for spelling in spellings {
-            let clean =
-                scrubber().body(format!(r#"{{"a":"{spelling}","b":"{spelling}"}}"#).into_bytes());
-            let clean = String::from_utf8(clean).unwrap();
+            let body = format!(r#"{{"a":"{spelling}","b":"{spelling}"}}"#);
+            let clean = String::from_utf8(scrubber().body(body.as_bytes()).unwrap()).unwrap();
             assert_eq!(clean.matches(BLOT).count(), 2, "{clean}");
             assert!(!clean.contains("AbCdEf"), "{clean}");
         }
@@ -358,8 +396,40 @@ mod tests {
 
     #[test]
     fn a_body_without_a_secret_and_a_placeholder_key_are_left_alone() {
-        let body = b"an EMPTY sk-proj- answer \xff".to_vec();
-        assert_eq!(scrubber().body(body.clone()), body);
+        let body = b"an EMPTY sk-proj- answer \xff";
+        assert_eq!(scrubber().body(body), None);
+    }
+
+    #[test]
+    fn a_word_that_stands_for_a_key_is_left_in_answers_and_taken_out_of_errors() {
+        for word in [
+            "lm-studio",
+            "ollama",
+            "not-needed",
+            "EMPTY",
+            "sk-no-key-required",
+            "token-abc123",
+            "sk-00000000000000000000",
+            "https://example.com/My/App2",
+        ] {
+            let scrubber = Scrubber::new([word]);
+            let said = format!("install {word} first");
+            assert_eq!(scrubber.body(said.as_bytes()), None, "{word}");
+            if word.len() >= SHORTEST_SECRET {
+                assert!(!scrubber.error_text(&said).contains(word), "{word}");
+            }
+        }
+        for key in [
+            "sk-Rk5vQz81bW",
+            "0123456789abcdef",
+            "QwErTyUiOpAsDfGh",
+            "550e8400-e29b-41d4-a716-446655440000",
+        ] {
+            let said = format!("it is {key}.");
+            assert_eq!(Scrubber::new([key]).answer(&said), "it is [redacted].");
+        }
+        let header = Scrubber::new([format!("Bearer {KEY}").as_str()]);
+        assert_eq!(header.answer(&format!("it is {KEY}.")), "it is [redacted].");
     }
 
     #[test]
@@ -369,107 +439,6 @@ mod tests {
             scrubber().error_text(text),
             "Incorrect API key provided: [redacted] Or Bearer [redacted] was wrong, see https://example.com.",
         );
-    }
-
-    /// What an endpoint may say of the key in an error: whole, masked, in parts, with escapes.
-    fn gossip() -> Vec<String> {
-        let escaped: String = KEY.bytes().map(|b| format!("\\u{b:04X}")).collect();
-        vec![
-            KEY.to_owned(),
-            KEY.replace('-', "\\u002d").replace('/', "\\u002F"),
-            escaped,
-            format!("{}****{}", &KEY[..12], &KEY[KEY.len() - 12..]),
-            "sk-p...9xyz.".to_owned(),
-            "sk-•••••9xyz".to_owned(),
-            "sk-xxxxxxxxxxxx9xyz".to_owned(),
-            format!("{} and {}", &KEY[..14], &KEY[14..]),
-            format!("{}\\u002f{}", &KEY[8..14], &KEY[15..]),
-        ]
-    }
-
-    fn is_clean(text: &str) -> bool {
-        let ends = ["sk-p", "9xyz", "AbCdEf", "56789"];
-        let decoded = in_strings(text.to_owned(), |said| {
-            assert!(!ends.iter().any(|end| said.contains(end)), "{said}");
-            said.to_owned()
-        });
-        !ends.iter().any(|end| decoded.contains(end))
-    }
-
-    #[test]
-    fn an_error_that_was_paid_for_keeps_no_piece_of_a_secret() {
-        for said in gossip() {
-            for body in [
-                format!(r#"{{"error":{{"message":"Incorrect API key {said}","code":401}}}}"#),
-                format!(r#"{{"error":"no: {said}","choices":[]}}"#),
-                format!(r#"{{"choices":[{{"error":{{"message":"{said}"}}}}]}}"#),
-                format!(r#"[{{"error":{{"message":"{said}"}}}}]"#),
-                format!(r#"{{"choices":null,"detail":"{said}"}}"#),
-                format!(r#"{{"error":{{"message":"{said}"#),
-                format!("<html>{}</html>", said.replace("\\u", "")),
-                format!("data: {{\"error\":{{\"message\":\"{said}\"}}}}\n\ndata: [DONE]\n\n"),
-            ] {
-                let was = body::read(body.as_bytes()).map(|_| ());
-                let clean = scrubber().paid_body(body.clone().into_bytes());
-                let clean = String::from_utf8(clean).unwrap();
-                // What is written with escapes is nothing outside of JSON.
-                let is_page = body.starts_with('<') && said.contains("\\u");
-                assert!(
-                    is_page || clean.contains(BLOT) && is_clean(&clean),
-                    "{body}\n{clean}"
-                );
-                assert_eq!(body::read(clean.as_bytes()).map(|_| ()), was, "{clean}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_stays_as_it_came_beside_an_error_that_says_the_key() {
-        let text = format!("yours begins with {} \\u4eba \\/", &KEY[..14]);
-        let choice =
-            format!(r#"[{{"message": {{"content": "{text}"}}, "finish_reason": "stop", "error":"#);
-        for said in gossip().into_iter().skip(1) {
-            let error = format!(r#"{{"message": "it is {said}", "n": 1.50}}"#);
-            for body in [
-                format!(r#"{{"error": {error}, "choices": {choice} null}}]}}"#),
-                format!(r#"{{"choices": {choice} {error}}}], "error": {error}}}"#),
-                format!(
-                    "data: {{\"choices\": {choice} null}}]}}\n\ndata: {{\"error\": {error}}}\n\n"
-                ),
-            ] {
-                let clean = scrubber().paid_body(body.clone().into_bytes());
-                let clean = String::from_utf8(clean).unwrap();
-                assert_eq!(clean.matches(&text).count(), 1, "{clean}");
-                assert!(clean.contains("\"n\": 1.50"), "{clean}");
-                let rest = clean.replace(&text, "");
-                assert!(rest.contains(BLOT) && is_clean(&rest), "{body}\n{clean}");
-                let whole = body.replace("it is", "was it").replace(&said, "another");
-                assert_eq!(
-                    scrubber().paid_body(whole.clone().into_bytes()),
-                    whole.into_bytes()
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_without_an_error_keeps_everything_but_a_whole_secret() {
-        let masked = "sk-proj-****9xyz";
-        for (said, kept) in [
-            (KEY.replace('-', "\\u002D"), "[redacted]".to_owned()),
-            (KEY[..14].to_owned(), KEY[..14].to_owned()),
-            (masked.to_owned(), masked.to_owned()),
-            (
-                "an \\\"error\\\" \\u002d".to_owned(),
-                "an \\\"error\\\" \\u002d".to_owned(),
-            ),
-        ] {
-            let body = |said: &str| {
-                format!(r#"{{"choices":[{{"message":{{"content":"{said}"}}}}],"error":null}}"#)
-            };
-            let clean = scrubber().paid_body(body(&said).into_bytes());
-            assert_eq!(String::from_utf8(clean).unwrap(), body(&kept));
-        }
     }
 
     #[test]

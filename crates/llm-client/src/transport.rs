@@ -47,14 +47,14 @@ impl Transport {
         base: &Url,
         timeouts: Timeouts,
         pool: usize,
-        scrubber: Scrubber,
+        scrubber: Arc<Scrubber>,
     ) -> Result<Transport, reqwest::Error> {
         let port = base.port_or_known_default().unwrap_or_default();
         Ok(Transport {
             http: http(base, timeouts, pool)?,
             timeouts,
             address: format!("{}:{port}", base.host_str().unwrap_or_default()).into(),
-            scrubber: Arc::new(scrubber),
+            scrubber,
         })
     }
 
@@ -122,8 +122,7 @@ impl Transport {
 
     fn scrubbed(&self, mut headers: HeaderMap) -> Headers {
         for value in headers.values_mut() {
-            let clean = self.scrubber.body(value.as_bytes().to_vec());
-            if clean != value.as_bytes() {
+            if let Some(clean) = self.scrubber.header(value.as_bytes()) {
                 *value = HeaderValue::from_bytes(&clean)
                     .unwrap_or(HeaderValue::from_static("[redacted]"));
             }

@@ -19,6 +19,7 @@ struct Body<'a> {
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
     error: Option<IgnoredAny>,
+    key_redacted: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +50,7 @@ pub(crate) fn read(body: &str) -> Option<Completion> {
     let message = choice.message;
     let odd = [
         body.error,
+        body.key_redacted,
         choice.error,
         message.reasoning,
         message.refusal,
@@ -92,7 +94,7 @@ mod tests {
         assert_eq!(completion.model.as_deref(), Some("small"));
     }
 
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 15] = [
         "id",
         "model",
         "choices",
@@ -107,6 +109,7 @@ mod tests {
         "refusal",
         "tool_calls",
         "text",
+        "key_redacted",
     ];
     const VALUES: [&str; 14] = [
         "null",

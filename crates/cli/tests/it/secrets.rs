@@ -441,3 +441,102 @@ fn a_part_of_the_key_in_the_text_of_an_answer_is_left_as_it_is() {
         assert!(text.contains(&format!("{said} Or [redacted].")), "{text}");
     }
 }
+
+/// An answer in the events of a stream, and one in the parts of a list, that join to the whole key; and one that has to
+/// be mended, beside an error that shows the ends of the key.
+fn in_pieces(topic: char) -> String {
+    let pieces = [&KEY[..5], &KEY[5..14], &KEY[14..]];
+    let event = |text: &str, reason: &str| {
+        let choice = json!({"delta": {"content": text}, "finish_reason": reason});
+        format!("data: {}\n\n", json!({"choices": [choice]}))
+    };
+    match topic {
+        '0' => {
+            let deltas: String = pieces.iter().map(|piece| event(piece, "")).collect();
+            event("it is ", "") + &deltas + &event(", so", "stop") + "data: [DONE]\n\n"
+        }
+        '1' => {
+            let mut body = completion("");
+            let part = |text: &str| json!({"type": "text", "text": text});
+            let texts = ["it is "].into_iter().chain(pieces).chain([", so"]);
+            body["choices"][0]["message"]["content"] = texts.map(part).collect();
+            body.to_string()
+        }
+        _ => {
+            let mut body = completion("it LINE is");
+            let masked = format!("{}********{}", &KEY[..6], &KEY[KEY.len() - 4..]);
+            body["error"] = json!(format!("bad key {masked}"));
+            body.to_string().replace("LINE", "\n")
+        }
+    }
+}
+
+#[test]
+fn a_key_that_comes_in_pieces_is_joined_in_no_file() {
+    let server = Server::start(|asked| {
+        let topic = asked.user().chars().find(char::is_ascii_digit);
+        Answer::page(200, &in_pieces(topic.unwrap()))
+    });
+    let folder = Folder::asking(&server)
+        .with_a_planted_key()
+        .file("rows.jsonl", rows(3))
+        .edit(
+            "config.yaml",
+            "logging: {dir: null}",
+            "logging: {level: trace}",
+        );
+    let key = |key: &str| format!("model.api_key={key}");
+    let run = |given: &str| folder.datagen(["run", "--set", given]).exits(0);
+    let ended = run(&key(KEY));
+    nowhere(&folder, &ended, &[]);
+    for path in folder.all_files() {
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        assert!(!text.contains("nPj3"), "{}: {text}", path.display());
+    }
+    let said = || -> Vec<(String, String)> {
+        let lines = folder.lines("output/demo/result.jsonl").into_iter();
+        let said = |line: serde_json::Value| {
+            let warnings = line["warnings"].to_string();
+            (line["response"].as_str().unwrap().to_owned(), warnings)
+        };
+        let mut said: Vec<_> = lines.map(said).collect();
+        said.sort();
+        said
+    };
+    let clean = said();
+    let redacted = "it is [redacted], so".to_owned();
+    assert_eq!(clean[0].0, "it \n is");
+    assert_eq!(clean[1], (redacted, "[\"key_redacted\"]".to_owned()));
+    assert_eq!(clean[2], clean[1]);
+    // What an earlier version kept as it came, here because it knew another key, is looked at when it is read.
+    std::fs::remove_dir_all(folder.path("output/demo")).unwrap();
+    run(&key("sk-another-key-0123456789"));
+    assert!(said().iter().any(|(response, _)| response.contains(KEY)));
+    std::fs::remove_file(folder.path("output/demo/result.jsonl")).unwrap();
+    run(&key(KEY));
+    assert_eq!((said(), server.hits()), (clean, 6));
+}
+
+#[test]
+fn a_word_in_the_place_of_a_key_stays_in_the_answers() {
+    for word in ["lm-studio", "not-needed", "sk-no-key-required"] {
+        let text = format!("Install {word}, then start it.");
+        let said = text.clone();
+        let server = Server::start(move |asked| match asked.nth {
+            0 => Answer::error(500, "odd", &format!("no such key: {word}")),
+            _ => Answer::good(&said),
+        });
+        let folder = Folder::asking(&server);
+        let given = format!("model.api_key={word}");
+        let ended = folder
+            .datagen(["run", "--limit", "1", "--json", "--set"])
+            .args([given.as_str()])
+            .exits(0);
+        assert_eq!(server.hits(), 2);
+        assert!(!ended.stderr.contains(word), "{}", ended.stderr);
+        let line = &folder.lines("output/demo/result.jsonl")[0];
+        assert_eq!(line["response"], text);
+        assert_eq!(line.get("warnings"), None);
+        assert!(folder.read("output/demo/journal.jsonl").contains(&text));
+    }
+}

@@ -200,6 +200,66 @@ async fn how_long_it_is_waited_for_is_a_setting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_in_which_the_endpoint_is_away_makes_no_row_older() {
+    type How = fn() -> Outcome;
+    let hows: [How; 2] = [refused, || status(502, "<html>")];
+    for how in hows {
+        // Longer than a row may live by itself, which is an hour.
+        let model = away(5 * SECOND, 7000 * SECOND, how);
+        let options = ClientOptions {
+            max_outage: 7200 * SECOND,
+            ..at_once(4)
+        };
+        all_are_good(&ask_all(&client(&model, options), 40, 4).await);
+        // So short a life that a row may be too old before it is known that the endpoint is away.
+        let model = away(5 * SECOND, 44 * SECOND, how);
+        let mut options = ClientOptions {
+            max_outage: 60 * SECOND,
+            ..at_once(4)
+        };
+        options.retry.max_row_s = 5;
+        all_are_good(&ask_all(&client(&model, options), 40, 4).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_is_as_young_after_an_outage_as_it_was_before_and_no_younger() {
+    for (odd, is_lost) in [(3, false), (5, true)] {
+        let start = Instant::now();
+        let faults: Mutex<HashMap<String, u32>> = Mutex::default();
+        // Who waited for the endpoint meets so many faults more when it is back, each after three seconds.
+        let model = Scripted::slow(3 * SECOND, move |_, request| {
+            let mut faults = faults.lock().unwrap();
+            match (start.elapsed().as_secs(), faults.get(&request.user)) {
+                (..10, _) => Ok(Answer::text("good")),
+                (10..600, _) => {
+                    faults.insert(request.user.clone(), 0);
+                    refused()
+                }
+                (_, Some(met)) if *met < odd => {
+                    *faults.entry(request.user.clone()).or_default() += 1;
+                    status(500, "")
+                }
+                _ => Ok(Answer::text("good")),
+            }
+        });
+        let mut options = at_once(4);
+        options.retry.base_delay_s = 0.1;
+        options.retry.max_row_s = 14;
+        let results = ask_all(&client(&model, options), 20, 4).await;
+        let lost: Vec<String> = results
+            .iter()
+            .filter_map(|result| Some(result.as_ref().err()?.to_string()))
+            .collect();
+        assert_eq!(!lost.is_empty(), is_lost, "{lost:?}");
+        assert!(
+            lost.iter().all(|why| why.contains("older than")),
+            "{lost:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gateway_that_turns_one_row_away_is_no_outage() {
     for places in [1, 4] {
         let model = Scripted::new(|_, request| match request.user.as_str() {
