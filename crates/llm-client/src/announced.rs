@@ -8,6 +8,8 @@ const SECOND: u64 = 1_000_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+/// So much is no limit.
+const MOST: u64 = 1 << 40;
 
 /// What an endpoint says in its headers about one of its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub(crate) struct Announced {
 pub(crate) fn announced(headers: &Headers, at: SystemTime) -> Vec<Announced> {
     let of = |unit, limit: &str, remaining: &str, reset: &str| {
         let number = |name| headers.get(name)?.trim().parse::<u64>().ok();
-        let amount = number(limit).filter(|amount| *amount > 0)?;
+        let amount = number(limit).filter(|amount| (1..MOST).contains(amount))?;
         let remaining = number(remaining);
         let reset = headers.get(reset).and_then(|text| time_left(text, at));
         let window = window(amount, remaining, reset);
@@ -151,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_or_zero_is_nothing() {
-        for limit in ["", "many", "-1", "0", "1.5"] {
+    fn what_is_no_number_or_zero_or_absurd_is_nothing() {
+        for limit in ["", "many", "-1", "0", "1.5", "18446744073709551615"] {
             assert!(
                 said(&[("x-ratelimit-limit-requests", limit)]).is_empty(),
                 "{limit}"

@@ -222,7 +222,7 @@ impl Limiter {
         // Whoever sets them knows better.
         state.pace = Pace::default();
         let (configured, burst) = (state.configured.clone(), state.burst);
-        state.ledger.set(now, configured, burst);
+        state.with_ledger(self, now, |ledger| ledger.set(now, configured, burst));
         self.in_use.store(!options.is_none(), Ordering::Relaxed);
         state.waiting.wake_first();
     }
@@ -396,7 +396,7 @@ impl Permit<'_> {
     pub fn give_back(self) {
         let now = self.limiter.now();
         let mut state = self.limiter.lock();
-        state.with_ledger(self.limiter, now, |ledger| ledger.withdraw(self.entry));
+        state.with_ledger(self.limiter, now, |ledger| ledger.withdraw(&self.entry));
         state.waiting.wake_first();
     }
 
@@ -406,7 +406,7 @@ impl Permit<'_> {
         let now = self.limiter.now();
         let mut state = self.limiter.lock();
         state.with_ledger(self.limiter, now, |ledger| {
-            ledger.settle(now, self.entry, tokens)
+            ledger.settle(now, &self.entry, tokens)
         });
         state.waiting.wake_first();
     }

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Entry, Limit, Micros, Unit};
+use crate::ledger::{Limit, MOST_TOKENS, Micros, Unit};
 
 const SECOND: Micros = 1_000_000;
 /// What was sent is remembered in so many pieces of a window.
@@ -10,6 +10,9 @@ const PIECES: u64 = 600;
 /// A permit that is taken so much later than its time does not shift those after it: timers ring late, and
 /// the loss would add up.
 const LATENESS: Micros = 10_000;
+
+/// Nobody sends so much within a window: who wrote that down wrote something else.
+const MOST_SENT: u64 = 1 << 62;
 
 /// What was sent lately as one limit counts it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,15 +53,17 @@ impl Meter {
     pub(crate) fn change(&mut self, now: Micros, limit: Limit) {
         let rest = u128::from(self.next.saturating_sub(now));
         let rest = rest * u128::from(self.limit.amount) / u128::from(limit.amount.max(1));
-        self.next = self.next.min(now) + u64::try_from(rest).unwrap_or(u64::MAX / 2);
         self.limit = limit;
+        // When a whole window has passed everything is free again.
+        let rest = u64::try_from(rest).unwrap_or(u64::MAX).min(self.whole());
+        self.next = self.next.min(now) + rest;
     }
 
     pub(crate) fn weight(&self, tokens: u64) -> u64 {
         match self.limit.unit {
             Unit::Requests => 1,
             // What never fits goes alone: whoever asks has been told before.
-            Unit::Tokens => tokens.min(self.limit.amount),
+            Unit::Tokens => tokens.min(self.limit.amount).min(MOST_TOKENS),
         }
     }
 
@@ -87,6 +92,11 @@ impl Meter {
         }
     }
 
+    /// The space of all that the limit allows.
+    fn whole(&self) -> Micros {
+        self.space(self.limit.amount)
+    }
+
     pub(crate) fn earliest(&self, now: Micros, tokens: u64, burst: u64) -> Micros {
         let weight = self.weight(tokens);
         let ahead = self.space(weight).saturating_mul(burst - 1);
@@ -110,7 +120,8 @@ impl Meter {
         now
     }
 
-    pub(crate) fn take(&mut self, now: Micros, tokens: u64) {
+    /// Books a request, and says as how much: what the limit is later on has no say in what was booked.
+    pub(crate) fn take(&mut self, now: Micros, tokens: u64) -> u64 {
         self.forget(now);
         let (weight, number) = (self.weight(tokens), now / self.piece());
         self.add(number, weight);
@@ -124,6 +135,7 @@ impl Meter {
         self.credit = self.credit.saturating_sub(made_up.saturating_sub(LATENESS));
         let from = (now - made_up).max(self.next);
         self.next = from.saturating_add(self.space(weight));
+        weight
     }
 
     pub(crate) fn add(&mut self, number: u64, amount: u64) {
@@ -135,39 +147,63 @@ impl Meter {
         self.sum += amount;
     }
 
-    pub(crate) fn withdraw(&mut self, entry: Entry) {
-        let weight = self.weight(entry.tokens);
-        let number = entry.at / self.piece();
-        let at = self.pieces.partition_point(|(piece, _)| *piece < number);
-        if let Some((piece, amount)) = self.pieces.get_mut(at)
-            && *piece == number
-        {
-            *amount = amount.saturating_sub(weight);
-            self.sum = self.sum.saturating_sub(weight);
-        }
-        self.next = self.next.saturating_sub(self.space(weight));
+    /// What was booked then as so much comes to nothing: it did not leave.
+    pub(crate) fn withdraw(&mut self, at: Micros, booked: u64) {
+        self.book_anew(at, booked, 0);
+        self.next = self.next.saturating_sub(self.space(booked));
     }
 
-    pub(crate) fn settle(&mut self, now: Micros, entry: Entry, tokens: u64) {
-        let (reserved, actual) = (self.weight(entry.tokens), tokens);
-        let number = entry.at / self.piece();
-        let at = self.pieces.partition_point(|(piece, _)| *piece < number);
-        if let Some((piece, amount)) = self.pieces.get_mut(at)
-            && *piece == number
-        {
-            *amount = amount.saturating_sub(reserved) + actual;
-            self.sum = self.sum.saturating_sub(reserved) + actual;
-        }
-        let space = self.space(reserved.abs_diff(actual));
-        if actual < reserved {
+    /// What was booked then as so much came to something else.
+    pub(crate) fn settle(&mut self, now: Micros, at: Micros, booked: u64, actual: u64) {
+        self.book_anew(at, booked, actual);
+        let space = self.space(booked.abs_diff(actual));
+        if actual < booked {
             let before = self.next;
             self.next = before.saturating_sub(space);
             if before > now {
                 self.credit = (self.credit + now.saturating_sub(self.next)).min(SECOND);
             }
         } else {
-            self.next = self.next.saturating_add(space);
+            // No longer than until everything is free again: one dear answer does not stop a run for an hour.
+            let latest = self.next.max(now.saturating_add(self.whole()));
+            self.next = self.next.saturating_add(space).min(latest);
         }
+    }
+
+    /// Where the time it was booked for is forgotten, nothing is changed.
+    fn book_anew(&mut self, at: Micros, booked: u64, actual: u64) {
+        let number = at / self.piece();
+        let place = self.pieces.partition_point(|(piece, _)| *piece < number);
+        let Some((_, amount)) = self
+            .pieces
+            .get_mut(place)
+            .filter(|(piece, _)| *piece == number)
+        else {
+            return;
+        };
+        // Only a file that somebody took away has less than was booked: then it holds nothing of it.
+        let rest = amount.checked_sub(booked).unwrap_or_else(|| {
+            tracing::debug!(limit = %self.limit, booked, found = *amount, "what was sent is not in the books");
+            *amount
+        });
+        self.sum = self.sum - *amount + rest + actual;
+        *amount = rest + actual;
+    }
+
+    /// Whether what somebody wrote down can be true. It is no ledger of this machine's clock where it tells of
+    /// requests that are still to come: it was written before the machine was started anew.
+    pub(crate) fn is_sound(&mut self, now: Micros) -> bool {
+        let piece = self.piece();
+        let latest = now.saturating_add(SECOND) / piece;
+        let in_order = self.pieces.iter().is_sorted_by(|a, b| a.0 < b.0);
+        let amounts = self.pieces.iter().map(|(_, amount)| *amount);
+        let sum = amounts.fold(0, u64::saturating_add);
+        self.sum = sum;
+        let is_past = self
+            .pieces
+            .back()
+            .is_none_or(|(number, _)| *number <= latest);
+        self.limit.amount > 0 && in_order && is_past && sum < MOST_SENT
     }
 
     /// What others wrote down; limit and pace stay one's own.
