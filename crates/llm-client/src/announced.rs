@@ -1,39 +1,49 @@
 use std::time::{Duration, SystemTime};
 
 use crate::Headers;
-use crate::hints;
-use crate::ledger::{Limit, Unit};
+use crate::hints::{self, ABSURD};
+use crate::ledger::Unit;
 
-const SECOND: u64 = 1_000_000;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
 /// So much is no limit.
 const MOST: u64 = 1 << 40;
 
-/// What an endpoint says in its headers about one of its limits.
+/// What an endpoint says in its headers about one of its limits. For which stretch of time that is, none says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Announced {
-    pub(crate) limit: Limit,
+    pub(crate) unit: Unit,
+    pub(crate) amount: u64,
     pub(crate) remaining: Option<u64>,
+    /// Until it is as if nothing had been used.
     pub(crate) reset: Option<Duration>,
 }
 
-/// Everything that the headers announce; nothing where they are not understood.
+impl Announced {
+    /// How much of it is used up.
+    pub(crate) fn used(&self) -> u64 {
+        let remaining = self.remaining.unwrap_or(self.amount);
+        self.amount.saturating_sub(remaining)
+    }
+}
+
+/// Everything that the headers announce; nothing where they are not understood. `at` is when they arrived: a moment
+/// is read against the clock that wrote it where the headers show that one.
 pub(crate) fn announced(headers: &Headers, at: SystemTime) -> Vec<Announced> {
+    let date = headers.get("date");
+    let at = date
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+        .unwrap_or(at);
     let of = |unit, limit: &str, remaining: &str, reset: &str| {
         let number = |name| headers.get(name)?.trim().parse::<u64>().ok();
         let amount = number(limit).filter(|amount| (1..MOST).contains(amount))?;
-        let remaining = number(remaining);
-        let reset = headers.get(reset).and_then(|text| time_left(text, at));
-        let window = window(amount, remaining, reset);
-        let limit = Limit {
+        let mut remaining = number(remaining);
+        let mut reset = headers.get(reset).and_then(|text| time_left(text, at));
+        // Whoever says such a thing does not mean what we would take it for.
+        if reset.is_some_and(|reset| reset > ABSURD) {
+            (remaining, reset) = (None, None);
+        }
+        Some(Announced {
             unit,
             amount,
-            window,
-        };
-        Some(Announced {
-            limit,
             remaining,
             reset,
         })
@@ -88,25 +98,6 @@ fn time_left(text: &str, at: SystemTime) -> Option<Duration> {
     }
 }
 
-/// Which stretch of time a limit is for, which no endpoint says. Most fill up steadily, and then what is
-/// used and how long it takes to be free again tell it: 30 of 14,400 in three minutes are those of a day.
-fn window(amount: u64, remaining: Option<u64>, reset: Option<Duration>) -> u64 {
-    let windows = [SECOND, MINUTE, HOUR, DAY];
-    let used = remaining.map_or(0, |remaining| amount.saturating_sub(remaining));
-    let Some(reset) = reset.map(|reset| reset.as_micros() as f64) else {
-        return MINUTE;
-    };
-    if used > 0 {
-        let whole = reset * amount as f64 / used as f64;
-        let near = |window: &&u64| (0.8..1.25).contains(&(whole / **window as f64));
-        if let Some(window) = windows.iter().find(near) {
-            return *window;
-        }
-    }
-    let holds = |window: &&u64| reset <= **window as f64;
-    *windows[1..].iter().find(holds).unwrap_or(&DAY)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,8 +108,8 @@ mod tests {
             .iter()
             .map(|said| {
                 format!(
-                    "{}, {:?} left, reset {:?}",
-                    said.limit, said.remaining, said.reset
+                    "{} {:?}, {:?} left, reset {:?}",
+                    said.amount, said.unit, said.remaining, said.reset
                 )
             })
             .collect()
@@ -135,21 +126,42 @@ mod tests {
             ("x-ratelimit-reset-tokens", "318ms"),
         ]);
         insta::assert_snapshot!(openai.join("\n"), @"
-        500 requests a minute, Some(499) left, reset Some(120ms)
-        30000 tokens a minute, Some(29841) left, reset Some(318ms)
+        500 Requests, Some(499) left, reset Some(120ms)
+        30000 Tokens, Some(29841) left, reset Some(318ms)
         ");
         let groq = said(&[
             ("x-ratelimit-limit-requests", "14400"),
             ("x-ratelimit-remaining-requests", "14370"),
             ("x-ratelimit-reset-requests", "2m59.56s"),
         ]);
-        insta::assert_snapshot!(groq.join("\n"), @"14400 requests a day, Some(14370) left, reset Some(179.56s)");
+        insta::assert_snapshot!(groq.join("\n"), @"14400 Requests, Some(14370) left, reset Some(179.56s)");
         let plain = said(&[
             ("x-ratelimit-limit", "60"),
             ("x-ratelimit-remaining", "59"),
             ("x-ratelimit-reset", "1764000045000"),
         ]);
-        insta::assert_snapshot!(plain.join("\n"), @"60 requests a minute, Some(59) left, reset Some(45s)");
+        insta::assert_snapshot!(plain.join("\n"), @"60 Requests, Some(59) left, reset Some(45s)");
+    }
+
+    #[test]
+    fn a_moment_is_read_against_the_clock_of_the_endpoint() {
+        let slow = said(&[
+            ("date", "Mon, 24 Nov 2025 15:59:00 GMT"),
+            ("x-ratelimit-limit", "60"),
+            ("x-ratelimit-remaining", "59"),
+            ("x-ratelimit-reset", "1763999945"),
+        ]);
+        insta::assert_snapshot!(slow.join("\n"), @"60 Requests, Some(59) left, reset Some(5s)");
+    }
+
+    #[test]
+    fn an_absurd_reset_is_none_and_what_stands_beside_it_is_not_believed() {
+        let absurd = said(&[
+            ("x-ratelimit-limit-requests", "600"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "31536000"),
+        ]);
+        insta::assert_snapshot!(absurd.join("\n"), @"600 Requests, None left, reset None");
     }
 
     #[test]

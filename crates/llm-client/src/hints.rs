@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use crate::Answer;
 
 /// A wait beyond this is a mistake of whoever wrote it and counts as none.
-const ABSURD: Duration = Duration::from_secs(31 * 24 * 3600);
+pub(crate) const ABSURD: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// How long the endpoint wants us to wait: from its headers, else from its words (in lower case).
 ///

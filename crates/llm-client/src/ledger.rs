@@ -219,18 +219,6 @@ impl Ledger {
         }
     }
 
-    /// A limit that may be lower than the one that is kept, and comes beside the others where there is none like it.
-    pub(crate) fn lower(&mut self, now: Micros, limit: Limit) {
-        match self
-            .meters
-            .iter_mut()
-            .find(|meter| meter.limit.is_like(limit))
-        {
-            Some(meter) => meter.change(now, limit),
-            None => self.add(now, limit),
-        }
-    }
-
     /// So much was sent by somebody else.
     pub(crate) fn others(&mut self, like: Limit, now: Micros, amount: u64) {
         for meter in &mut self.meters {

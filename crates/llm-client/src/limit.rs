@@ -11,6 +11,7 @@ use crate::announced::Announced;
 use crate::ledger::{Entry, Ledger, Limit, Micros};
 use crate::pace::{Pace, Slowed};
 use crate::queue::{Lane, Place, Queue};
+use crate::window::Windows;
 use crate::{LimitFile, LimitKind, LimitOptions};
 
 /// Limits of an endpoint, shared by all tasks: first come, first served, evenly spaced. In a
@@ -52,6 +53,9 @@ struct State {
     ledger: Ledger,
     /// What was asked for; what an endpoint says only lowers it.
     configured: Vec<Limit>,
+    /// What the endpoint says its limits are, the latest of each unit.
+    learnt: Vec<Limit>,
+    windows: Windows,
     burst: u64,
     /// Nobody has said yet what the limits are: one request alone finds out.
     unknown: Unknown,
@@ -105,6 +109,8 @@ impl Limiter {
         let state = State {
             ledger: Ledger::new(configured.iter().copied(), burst),
             configured,
+            learnt: Vec::new(),
+            windows: Windows::default(),
             burst,
             unknown: if options.auto {
                 Unknown::Ask
@@ -221,8 +227,8 @@ impl Limiter {
         state.burst = u64::from(options.burst.get());
         // Whoever sets them knows better.
         state.pace = Pace::default();
-        let (configured, burst) = (state.configured.clone(), state.burst);
-        state.with_ledger(self, now, |ledger| ledger.set(now, configured, burst));
+        let (kept, burst) = (state.kept(), state.burst);
+        state.with_ledger(self, now, |ledger| ledger.set(now, kept, burst));
         self.in_use.store(!options.is_none(), Ordering::Relaxed);
         state.waiting.wake_first();
     }
@@ -253,10 +259,19 @@ impl Limiter {
     pub(crate) fn learn(&self, announced: &[Announced]) {
         let now = self.now();
         let mut state = self.lock();
-        let configured = state.configured.clone();
+        for said in announced {
+            state.hear(said, now);
+        }
+        let (kept, burst) = (state.kept(), state.burst);
+        let learnt = state.learnt.clone();
         state.with_ledger(self, now, |ledger| {
+            if !ledger.limits().eq(kept.iter().copied()) {
+                ledger.set(now, kept, burst);
+            }
             for said in announced {
-                learn(ledger, &configured, said, now);
+                if let Some(limit) = learnt.iter().find(|limit| limit.unit == said.unit) {
+                    use_up(ledger, *limit, said, now);
+                }
             }
         });
         state.waiting.wake_first();
@@ -336,16 +351,8 @@ const BEFORE: Micros = 2 * 86_400 * 1_000_000;
 /// Longer than any process runs.
 const FAR: Micros = 10 * 365 * 86_400 * 1_000_000;
 
-fn learn(ledger: &mut Ledger, configured: &[Limit], said: &Announced, now: Micros) {
-    let own = configured.iter().find(|own| own.is_like(said.limit));
-    let limit = Limit {
-        amount: own.map_or(said.limit.amount, |own| own.amount.min(said.limit.amount)),
-        ..said.limit
-    };
-    if !ledger.limits().any(|known| known == limit) {
-        tracing::info!(%limit, "the endpoint says what its limit is");
-    }
-    ledger.lower(now, limit);
+/// What is left of a limit, as the endpoint counts it.
+fn use_up(ledger: &mut Ledger, limit: Limit, said: &Announced, now: Micros) {
     let Some(remaining) = said.remaining else {
         return;
     };
@@ -354,9 +361,8 @@ fn learn(ledger: &mut Ledger, configured: &[Limit], said: &Announced, now: Micro
         ledger.hold(limit, now.saturating_add(reset));
     }
     // Somebody else uses the same key.
-    let used = said.limit.amount.saturating_sub(remaining);
-    let others = used.saturating_sub(ledger.used(limit, now));
-    if others > 1 + said.limit.amount / 50 {
+    let others = said.used().saturating_sub(ledger.used(limit, now));
+    if others > 1 + said.amount / 50 {
         ledger.others(limit, now, others);
     }
 }
@@ -371,6 +377,39 @@ fn micros_since_boot() -> Micros {
 }
 
 impl State {
+    /// Takes note of a limit; what was thought of it before no longer counts.
+    fn hear(&mut self, said: &Announced, now: Micros) {
+        let limit = Limit {
+            unit: said.unit,
+            amount: said.amount,
+            window: self.windows.hear(said, now),
+        };
+        let before = self
+            .learnt
+            .iter_mut()
+            .find(|before| before.unit == limit.unit);
+        match before {
+            Some(before) if *before == limit => return,
+            Some(before) => *before = limit,
+            None => self.learnt.push(limit),
+        }
+        tracing::info!(%limit, "the endpoint says what its limit is");
+    }
+
+    /// What is configured, lowered to what the endpoint says, and what it says besides.
+    fn kept(&self) -> Vec<Limit> {
+        let like = |limits: &[Limit], one: Limit| limits.iter().copied().find(|l| l.is_like(one));
+        let lowered = self.configured.iter().map(|own| Limit {
+            amount: like(&self.learnt, *own).map_or(own.amount, |said| own.amount.min(said.amount)),
+            ..*own
+        });
+        let besides = self
+            .learnt
+            .iter()
+            .filter(|said| like(&self.configured, **said).is_none());
+        lowered.chain(besides.copied()).collect()
+    }
+
     /// Looks at the ledger and changes it: the one of this process, or the one that it shares.
     fn with_ledger<T>(
         &mut self,
@@ -463,11 +502,8 @@ mod tests {
 
     fn said(amount: u64, remaining: u64, reset: u64) -> Announced {
         Announced {
-            limit: Limit {
-                unit: Unit::Requests,
-                amount,
-                window: 60_000_000,
-            },
+            unit: Unit::Requests,
+            amount,
             remaining: Some(remaining),
             reset: Some(Duration::from_secs(reset)),
         }
@@ -481,6 +517,35 @@ mod tests {
             let times = times(&limiter, 4).await;
             let apart = (times[3] - times[2]).as_secs();
             assert_eq!(apart, interval, "{announced} a minute");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_minute_that_begins_at_fixed_times_is_used_to_the_full() {
+        let auto = LimitOptions {
+            auto: true,
+            ..LimitOptions::default()
+        };
+        let configured = LimitOptions::per_minute(NonZeroU32::new(600));
+        for (options, amount) in [(auto, 600), (configured, 60)] {
+            let limiter = Limiter::new(&options);
+            let start = Instant::now();
+            let (mut used, mut minute, mut sent) = (0, 0, 0);
+            while start.elapsed() < Duration::from_secs(90) {
+                let permit = limiter.acquire().await;
+                let since = start.elapsed().as_secs() + 8;
+                if since / 60 != minute {
+                    (minute, used) = (since / 60, 0);
+                }
+                (used, sent) = (used + 1, sent + 1);
+                limiter.learn(&[said(amount, amount.saturating_sub(used), 60 - since % 60)]);
+                permit.settle(0);
+            }
+            let most = amount * 3 / 2;
+            assert!(
+                (most * 97 / 100..=most + 1).contains(&sent),
+                "{amount}: {sent}"
+            );
         }
     }
 

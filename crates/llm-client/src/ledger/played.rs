@@ -20,7 +20,7 @@ enum Deed {
     /// The limits are changed.
     Set { limits: Vec<Limit>, burst: u64 },
     /// The endpoint says what one of its limits is.
-    Lower(Limit),
+    Announced(Limit),
     /// Somebody else uses the same key.
     Others { limit: Limit, amount: u64 },
     /// Something left before this process knew of it.
@@ -41,11 +41,12 @@ fn deeds() -> impl Strategy<Value = Vec<(usize, Deed)>> {
     });
     let pass = prop_oneof![0..SECOND, 0..200 * SECOND, Just(86_400 * SECOND)].prop_map(Deed::Pass);
     let set = (limits(), 1..20_u64).prop_map(|(limits, burst)| Deed::Set { limits, burst });
-    let lower = one_limit().prop_map(Deed::Lower);
+    let announced = one_limit().prop_map(Deed::Announced);
     let others =
         (one_limit(), 1..3_000_u64).prop_map(|(limit, amount)| Deed::Others { limit, amount });
     let before = (0..MINUTE, 1..5_000_u64).prop_map(|(ago, tokens)| Deed::Before { ago, tokens });
-    let deed = prop_oneof![30 => ask, 5 => pass, 3 => set, 2 => lower, 1 => others, 1 => before];
+    let deed =
+        prop_oneof![30 => ask, 5 => pass, 3 => set, 2 => announced, 1 => others, 1 => before];
     proptest::collection::vec((0..2_usize, deed), 1..120)
 }
 
@@ -191,7 +192,11 @@ impl World {
                     ledger.set(now, limits.iter().copied(), *burst)
                 });
             }
-            Deed::Lower(limit) => self.with(who, |ledger| ledger.lower(now, *limit)),
+            Deed::Announced(limit) => self.with(who, |ledger| {
+                let others = ledger.limits().filter(|own| !own.is_like(*limit));
+                let limits: Vec<Limit> = others.chain([*limit]).collect();
+                ledger.set(now, limits, ledger.burst);
+            }),
             Deed::Others { limit, amount } => {
                 self.with(who, |ledger| ledger.others(*limit, now, *amount));
                 let counts = self.ledgers[who].limits().any(|own| own.is_like(*limit));

@@ -201,7 +201,7 @@ fn a_lower_limit_or_a_dear_answer_makes_nobody_wait_for_longer_than_its_window()
     let tokens = |amount| limit(Unit::Tokens, amount, MINUTE);
     let mut ledger = Ledger::new([tokens(100_000)], 1);
     let entry = ledger.take(0, 100_000);
-    ledger.lower(0, tokens(10));
+    ledger.set(0, [tokens(10)], 1);
     assert!(ledger.earliest(0, 1).0 < 61 * SECOND);
     ledger.settle(SECOND, &entry, u64::MAX);
     assert!(ledger.earliest(SECOND, 1).0 < 62 * SECOND);
