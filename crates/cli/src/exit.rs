@@ -28,8 +28,8 @@ pub(crate) fn of_report(report: &Report) -> ExitCode {
         Some(StopKind::Later) => LATER,
         Some(StopKind::Input) => USAGE,
         Some(_) => DEFECT,
-        None if report.counts.failed + report.counts.pending > 0 => ROWS_FAILED,
-        None => 0,
+        None if report.is_complete() => 0,
+        None => ROWS_FAILED,
     };
     ExitCode::from(code)
 }

@@ -47,10 +47,11 @@ pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
 /// for the command that worked through it.
 fn how_to_go_on(_built: &DataGenerationPipeline, report: &Report) -> String {
     let mut ways = Vec::new();
-    if report.counts.pending > report.left_pending {
+    let left = report.left_pending.unwrap_or(0);
+    if report.counts.pending > left {
         ways.push("the same command".to_owned());
     }
-    if report.left_pending > 0
+    if left > 0
         && let Some((what, command)) = status::rest(&report.run_dir)
     {
         ways.push(format!("{what}: {command}"));
@@ -59,15 +60,16 @@ fn how_to_go_on(_built: &DataGenerationPipeline, report: &Report) -> String {
 }
 
 fn told(report: &Report) -> String {
-    let taken_up = report.counts.rows - report.left_failed - report.left_pending;
+    let taken_up = report.counts.rows - report.left_failed - report.left_pending.unwrap_or(0);
     if taken_up > 0 || report.stopped.is_some() {
         return report.to_string();
     }
     let dir = quoted(&report.run_dir.display().to_string());
     let nothing = format!("no row of {dir} is failed, so there is nothing to ask again");
     match report.left_pending {
-        0 => nothing,
-        pending => format!(
+        None => format!("{nothing}; nobody knows how many rows are pending"),
+        Some(0) => nothing,
+        Some(pending) => format!(
             "{nothing}; {} pending, and no retry makes {}",
             counted(pending, "row is", "rows are"),
             if pending == 1 { "it" } else { "them" }

@@ -30,7 +30,8 @@ pub struct ExtractAgain {
 impl DataGenerationPipeline {
     /// Makes `result.jsonl` and `failures.jsonl` of a run folder again from its journal, with the extractor that
     /// is named then ([`ExtractAgain::extractor`]; without one the answers themselves are the product). Nothing
-    /// is sent, and no key or configuration is needed. The folder is from then on one of that extractor: a run
+    /// is sent, and no key or configuration is needed. A row whose answer the journal has lost is judged by the text in
+    /// its line. The folder is from then on one of that extractor: a run
     /// with it goes on there.
     ///
     /// ```

@@ -73,19 +73,18 @@ pub struct Report {
     /// Of a retry: failed rows that it did not take up. They are in `counts`.
     pub left_failed: u64,
     /// Of a retry: rows of the run's input that are neither finished nor failed, and that no retry makes. They are in
-    /// `counts`.
-    pub left_pending: u64,
+    /// `counts`. `None` where nobody knows: the run was killed, and its rows came one by one.
+    pub left_pending: Option<u64>,
     /// Where the time went.
     pub times: Times,
 }
 
 /// What a retry leaves as it is.
-#[derive(Default)]
 pub(crate) struct Left {
     /// Failed rows, by class.
     pub(crate) failed: Vec<(String, u64)>,
     /// Rows of the run's input that no command has made.
-    pub(crate) pending: u64,
+    pub(crate) pending: Option<u64>,
 }
 
 impl Report {
@@ -112,6 +111,7 @@ impl Report {
         self.failures
             .sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
         self.left_pending = pending;
+        let pending = pending.unwrap_or(0);
         self.counts.failed += self.left_failed;
         self.counts.pending += pending;
         self.counts.rows += self.left_failed + pending;
@@ -120,7 +120,10 @@ impl Report {
 
     /// Whether every row of the input is in the dataset.
     pub fn is_complete(&self) -> bool {
-        self.counts.failed == 0 && self.counts.pending == 0 && self.stopped.is_none()
+        self.counts.failed == 0
+            && self.counts.pending == 0
+            && self.left_pending.is_some()
+            && self.stopped.is_none()
     }
 }
 
@@ -191,7 +194,7 @@ impl fmt::Display for Report {
                 "failed rows were not asked again",
             ),
             (
-                self.left_pending,
+                self.left_pending.unwrap_or(0),
                 "row of the run is pending, and no retry makes it",
                 "rows of the run are pending, and no retry makes them",
             ),
@@ -211,6 +214,9 @@ impl fmt::Display for Report {
                 "answers that were paid for could not be written",
             ),
         ];
+        if self.left_pending.is_none() {
+            write!(f, "\n  nobody knows how many rows of the run are pending")?;
+        }
         for (count, one, more) in left {
             match count {
                 0 => {}

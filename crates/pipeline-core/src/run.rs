@@ -281,24 +281,18 @@ impl Job {
             unjudged,
             left_failed,
             files,
-            mut warnings,
+            warnings,
             equal_rows,
         } = looked;
 
         let mut left = Left {
             failed: left_failed,
-            pending: 0,
+            pending: Some(0),
         };
         if facts.is_none() {
             // Rows that change from failed to finished are no part of this.
             let (ok, failed) = (before.finished.len(), before.failed.len() as u64);
-            match status::pending(&manifest, ok, failed) {
-                Some(pending) => left.pending = pending,
-                None => warnings.push(
-                    "nobody knows how many rows of the run are pending: it was killed, and its rows came one by one"
-                        .to_owned(),
-                ),
-            }
+            left.pending = status::pending(&manifest, ok, failed);
             if plan.rows == Some(0) {
                 return Ok(self.nothing_to_do(&files.repairs, &warnings, left, began));
             }
@@ -380,7 +374,7 @@ impl Job {
             stopped: shared.stop.reason(),
             failures: shared.counters.failures_by_class(),
             left_failed: 0,
-            left_pending: 0,
+            left_pending: Some(0),
             times: shared.clock.times(),
         };
         // The manifest has what the command did.
@@ -422,7 +416,7 @@ impl Job {
             stopped: self.stop.reason(),
             failures: Vec::new(),
             left_failed: 0,
-            left_pending: 0,
+            left_pending: Some(0),
             times: Times::default(),
         }
         .with_left(left)

@@ -556,6 +556,22 @@ fn pending_rows_of_the_run_are_told_with_the_command_that_makes_them() {
 }
 
 #[test]
+fn where_nobody_knows_what_is_pending_a_retry_does_not_say_that_all_is_well() {
+    let folder = Folder::offline();
+    folder.datagen(["run", "-q"]).exits(0);
+    // As a program leaves it whose rows came one by one and that was killed.
+    let mut run = manifest(&folder);
+    run["commands"][0]["ended"] = Value::Null;
+    run["input"]["rows"] = Value::Null;
+    folder.write("output/demo/run.json", run.to_string());
+    assert_snapshot!(folder.datagen(RETRY).exits(3).shown(), @"
+    exit 3
+    --- stderr
+    no row of output/demo is failed, so there is nothing to ask again; nobody knows how many rows are pending
+    ");
+}
+
+#[test]
 fn rows_that_nobody_can_ask_are_counted_as_failed() {
     let folder = Folder::offline().file(
         "rows.jsonl",
