@@ -50,7 +50,7 @@ pub enum Durability {
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// Rows at work at the same time (5), at most where a step has a [say](crate::Step::places); those that
-    /// [step aside](crate::StepContext::step_aside) do not count, up to as many again.
+    /// [step aside](crate::StepContext::step_aside) do not count, up to as many again or three.
     pub concurrency: NonZeroUsize,
     /// Only the first so many rows of the input, done or not (all).
     pub limit: Option<u64>,

@@ -31,6 +31,10 @@ use crate::stop::StopKind;
 
 /// How often it is looked whether another number of rows is worth being at work, where nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So many rows that wait are held where fewer are at work. Where a gateway turns away who asks, three that met it tell
+/// an endpoint that is away from a row that nobody can answer.
+const LEAST_ASIDE: usize = 3;
 /// How often the manifest is brought up to date while a run works.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// After so many rows in a row that are done already, those at work get their turn.
@@ -151,7 +155,8 @@ impl<'a> Work<'a> {
             };
             // A row that waits has nothing in flight, so another may take its place; but the rows that are
             // held stay within twice the places.
-            let places = concurrency + shared.rows_aside().min(concurrency);
+            let most_aside = concurrency.max(LEAST_ASIDE);
+            let places = concurrency + shared.rows_aside().min(most_aside);
             let room = open.is_empty() || bytes_open < self.options.bytes_in_flight;
             let may_start = !exhausted && !stopping && open.len() < places && room;
             if may_start {

@@ -1,6 +1,8 @@
 //! The layers together, as somebody who writes Rust uses them.
 
 #[cfg(test)]
+mod away;
+#[cfg(test)]
 mod building;
 #[cfg(test)]
 mod concurrency;
