@@ -125,6 +125,10 @@ fn hints(error: &Error) -> Vec<String> {
                 "`--new` begins a new one and leaves it as it is".to_owned(),
             ];
         }
+        pipeline::ErrorKind::OtherInput { rows: 0, .. } => {
+            "look at where the rows come from: a file that was emptied, a command that gave nothing; `--add` says \
+             that it is meant"
+        }
         pipeline::ErrorKind::OtherInput { .. } => {
             "`--add` adds these rows to it; another output_data.experiment_name keeps them apart"
         }

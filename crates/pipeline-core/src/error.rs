@@ -56,12 +56,14 @@ pub enum ErrorKind {
         /// Who, as that process wrote it down.
         holder: String,
     },
-    /// The input holds none of the rows that the run folder has finished.
+    /// The input holds none of the rows that the run folder has finished, or no row at all.
     OtherInput {
         /// The run folder.
         dir: PathBuf,
         /// How many rows are finished there.
         finished: u64,
+        /// How many rows the input has.
+        rows: u64,
     },
     /// A file of the run folder is damaged before its last line.
     Damaged {
@@ -238,7 +240,16 @@ impl fmt::Display for Error {
             ErrorKind::Locked { dir, holder } => {
                 write!(f, "another process works on {} ({holder})", dir.display())
             }
-            ErrorKind::OtherInput { dir, finished } => write!(
+            ErrorKind::OtherInput {
+                dir,
+                finished,
+                rows: 0,
+            } => write!(
+                f,
+                "the input has no rows, and the run in {} was begun with some ({finished} of them are finished)",
+                dir.display()
+            ),
+            ErrorKind::OtherInput { dir, finished, .. } => write!(
                 f,
                 "the input has none of the {finished} rows that are finished in {}",
                 dir.display()

@@ -4,7 +4,7 @@
 //! neither finished nor failed, and the run makes it again, from the journal where its answer is still there.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::before::{answered_row, failed_id, finished_id};
 use crate::beside::Beside;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::folder::{numbered, stamp};
+use crate::folder::free_name;
 use crate::line::push_line;
 use crate::numbers::{Rising, in_the_way};
 use crate::row::RowId;
@@ -54,7 +54,7 @@ pub(crate) fn repair(disk: &Disk, dir: &Path) -> Result<Vec<String>, Error> {
     if damaged.is_empty() {
         return Ok(Vec::new());
     }
-    let aside = aside(dir);
+    let aside = free_name(dir, "damaged");
     keep(disk, dir, &aside, &damaged)?;
     let shown = aside.file_name().unwrap_or_default().to_string_lossy();
     let mut told = Vec::new();
@@ -74,19 +74,6 @@ pub(crate) fn repair(disk: &Disk, dir: &Path) -> Result<Vec<String>, Error> {
         });
     }
     Ok(told)
-}
-
-/// `.damaged-<time>.jsonl`, under a name that nobody has.
-fn aside(dir: &Path) -> PathBuf {
-    let base = dir.join(format!(".damaged-{}", stamp(jiff::Zoned::now())));
-    numbered(&base)
-        .map(|path| {
-            let mut name = path.into_os_string();
-            name.push(".jsonl");
-            PathBuf::from(name)
-        })
-        .find(|path| !path.exists())
-        .expect("names with a number do not end")
 }
 
 fn damage_of(

@@ -19,7 +19,7 @@ use crate::event::{Event, Observer};
 use crate::failures;
 use crate::folder::RunFolder;
 use crate::fork::is_bare_copy;
-use crate::look::{Look, Looked};
+use crate::look::{Look, Looked, blocking};
 use crate::manifest::{Manifest, Setting};
 use crate::past::Past;
 use crate::place::{Place, Start, Target, has_answers};
@@ -263,6 +263,7 @@ impl Job {
             job: &self,
             lock: folder.lock(),
             equal_rows: manifest.equal_rows,
+            had_rows: resumed && manifest.input.rows != Some(0),
         }
         .at(source, check)
         .await?;
@@ -279,8 +280,9 @@ impl Job {
             facts,
             unjudged,
             files,
-            warnings,
+            mut warnings,
             equal_rows,
+            spool,
         } = looked;
 
         if facts.is_none() && plan.rows == Some(0) {
@@ -294,6 +296,15 @@ impl Job {
             None => manifest.begin_with_rows(settings, command),
         }
         manifest.equal_rows |= equal_rows;
+        if let Some(spool) = spool {
+            let (dir, lock) = (self.dir.clone(), folder.lock());
+            let said = blocking(move || {
+                let said = spool.accept(&dir);
+                drop(lock);
+                said
+            });
+            warnings.extend(said.await?);
+        }
         // Before the first request: from here on the folder and all that is in it outlast a power loss.
         manifest.write(&self.disk, dir)?;
 
