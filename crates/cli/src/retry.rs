@@ -47,7 +47,7 @@ pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
 }
 
 /// Rows that were not asked again are still failed, so the same command takes them up.
-fn how_to_go_on(_built: &DataGenerationPipeline, _report: &Report) -> String {
+fn how_to_go_on(_report: &Report) -> String {
     "the same command".to_owned()
 }
 
