@@ -74,6 +74,13 @@ pub enum ErrorKind {
         /// What is wrong with it.
         what: String,
     },
+    /// The run that was to be forked is damaged. A fork leaves it as it is, so it must be repaired first.
+    DamagedSource {
+        /// Its folder.
+        dir: PathBuf,
+        /// Where it is damaged, and how.
+        damage: String,
+    },
     /// Somebody asked the run to stop before it had begun.
     Interrupted,
     /// The operating system refused a read or a write.
@@ -262,6 +269,9 @@ impl fmt::Display for Error {
             } => write!(f, "{}: {what}", path.display()),
             ErrorKind::Damaged { path, line, what } => {
                 write!(f, "{}:{line}: {what}", path.display())
+            }
+            ErrorKind::DamagedSource { dir, damage } => {
+                write!(f, "{} cannot be forked: {damage}", dir.display())
             }
             ErrorKind::Interrupted => f.write_str("interrupted before the first request"),
             ErrorKind::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
