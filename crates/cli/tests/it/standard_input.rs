@@ -133,3 +133,23 @@ fn an_input_without_a_row_does_not_finish_a_run() {
     let ended = Folder::offline().datagen(["run", "--data", "-"]).exits(0);
     assert!(ended.stderr.contains("standard input has no rows"));
 }
+
+#[test]
+fn a_new_run_has_a_copy_of_its_own_and_the_old_one_keeps_its() {
+    let server = breaking();
+    let folder = broken(&server);
+    let new = ["run", "--new", "--data", "-", "--limit", "1"];
+    let mistaken = folder.datagen(new).input("{\"topic\":").exits(2);
+    assert!(!mistaken.stderr.contains("warning"), "{}", mistaken.shown());
+    assert_eq!(folder.names("output"), ["demo"]);
+    assert_eq!(folder.read(COPY), rows(6));
+
+    let said = folder.datagen(new).input(rows(2)).exits(0).stderr;
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(folder.read(COPY), rows(2));
+    let names = folder.names("output");
+    let old = format!("output/{}/.input.jsonl", names[1]);
+    assert_eq!((names.len(), folder.read(&old)), (2, rows(6)));
+    folder.shell(&pasted(&folder)).exits(0);
+    assert_eq!(folder.lines("output/demo/result.jsonl").len(), 2);
+}
