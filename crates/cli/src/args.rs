@@ -72,7 +72,7 @@ pub(crate) enum CtlAction {
     Pause,
     /// Ends a pause.
     Resume,
-    /// Sends nothing new, and ends the run when the answers under way are there. The same command goes on.
+    /// Sends nothing new, and ends the run when the answers under way are there; it then says how to go on.
     Drain,
     /// Shows the limits of the moment.
     Show,

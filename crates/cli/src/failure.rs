@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use data_generation::{Error, pipeline};
 
 use crate::exit;
+use crate::go_on::GoOn;
 use crate::output;
 
 /// What ends a command before its end.
@@ -124,6 +125,21 @@ fn hints(error: &Error) -> Vec<String> {
                 ),
                 "`--new` begins a new one and leaves it as it is".to_owned(),
             ];
+        }
+        pipeline::ErrorKind::DamagedSource { dir, .. } => {
+            let first = "repair the source first, for a fork leaves it as it is";
+            let hint = match pipeline::Manifest::of_run(dir) {
+                Ok(manifest) => {
+                    let go_on = GoOn::with(&manifest, dir);
+                    go_on.told(&format!("{first}: `{}`", go_on.repairing()))
+                }
+                Err(_) => first.to_owned(),
+            };
+            return vec![hint];
+        }
+        pipeline::ErrorKind::OtherInput { rows: 0, .. } => {
+            "look at where the rows come from: a file that was emptied, a command that gave nothing; `--add` says \
+             that it is meant"
         }
         pipeline::ErrorKind::OtherInput { .. } => {
             "`--add` adds these rows to it; another output_data.experiment_name keeps them apart"

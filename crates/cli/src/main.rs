@@ -14,6 +14,7 @@ mod exit;
 mod extract;
 mod failure;
 mod files;
+mod go_on;
 mod init;
 mod log;
 mod output;

@@ -45,7 +45,7 @@ pub(crate) fn run(retry: &Retry) -> Result<ExitCode, Failure> {
 
 /// Rows that were taken up and not asked are still failed, so the same command takes them up; those of the input are
 /// for the command that worked through it.
-fn how_to_go_on(_built: &DataGenerationPipeline, report: &Report) -> String {
+fn how_to_go_on(report: &Report) -> String {
     let mut ways = Vec::new();
     let left = report.left_pending.unwrap_or(0);
     if report.counts.pending > left {

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use data_generation::pipeline::Manifest;
 use data_generation::settings::ConcurrencyLimit;
 use data_generation::{
-    DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Source, Steering, StopHandle,
+    DataGenerationPipeline, Error, Event, Report, Resume, RunBuilder, Steering, StopHandle,
+    StopKind,
 };
 use rustix::fs::Mode;
 use serde_json::{Value, json};
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use crate::args::Run;
 use crate::control::{self, Wheel};
 use crate::failure::Failure;
+use crate::go_on::GoOn;
 use crate::log::Log;
 use crate::output::{self, counted};
 use crate::progress::{DRAW_EVERY, Screen};
@@ -52,7 +55,7 @@ pub(crate) struct Manner {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
     /// The command that goes on where this one stopped.
-    pub(crate) go_on: fn(&DataGenerationPipeline, &Report) -> String,
+    pub(crate) go_on: fn(&Report) -> String,
     /// What it came to, for people.
     pub(crate) told: fn(&Report) -> String,
     /// What to do where the settings are no longer those of the dataset; `None` where it is as in a run.
@@ -232,8 +235,10 @@ fn conclude(
     }
     if !manner.quiet {
         output::line(&(manner.told)(&report));
-        if report.counts.pending > 0 {
-            output::line(&format!("  to go on: {}", (manner.go_on)(built, &report)));
+        // A disk that refused only what comes after the last row leaves something to do as well.
+        let stopped = report.stopped.as_ref().map(|reason| reason.kind);
+        if report.counts.pending > 0 || stopped == Some(StopKind::Io) {
+            output::line(&format!("  to go on: {}", (manner.go_on)(&report)));
         }
         if log.dropped_lines() > 0 {
             output::line(&format!(
@@ -251,23 +256,16 @@ fn conclude(
     Ok(exit::of_report(&report))
 }
 
-fn how_to_go_on(built: &DataGenerationPipeline, report: &Report) -> String {
-    let settings = built.settings();
-    let mut options = Vec::new();
-    if settings.output_data.need_time_stamp {
-        options.push(format!("`--resume {}`", report.run_dir.display()));
-    }
-    // What came from there once does not come again.
-    if settings.input_data.path.as_deref() == Some(Path::new("-")) {
-        let copy = Source::copy_of_stdin(&report.run_dir);
-        options.push(format!(
-            "`--data {}` for the rows of standard input",
-            copy.display()
-        ));
-    }
-    match options.is_empty() {
-        true => "the same command".to_owned(),
-        false => format!("the same command with {}", options.join(" and ")),
+fn how_to_go_on(report: &Report) -> String {
+    let dir = &report.run_dir;
+    match Manifest::of_run(dir).map(|manifest| GoOn::with(&manifest, dir)) {
+        Ok(go_on) if go_on.is_the_same() => "the same command".to_owned(),
+        Ok(go_on) => go_on.told(&go_on.command()),
+        // A disk that refused a write may refuse to be read as well.
+        Err(_) => {
+            let dir = output::quoted(&dir.display().to_string());
+            format!("what `datagen status --run {dir}` names")
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! `datagen status`: what became of a run, and how to go on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use data_generation::Source;
 use data_generation::pipeline::{Command, State, Status as Found, Times};
 use serde_json::{Value, json};
 
 use crate::args::Status;
 use crate::failure::Failure;
+use crate::go_on::{GoOn, arguments};
 use crate::output::{self, counted, quoted};
 
 /// Classes for which another extractor may help.
@@ -220,23 +220,21 @@ fn how_to_go_on(found: &Found) -> Vec<(String, String)> {
     if matches!(found.state, State::Running { .. }) {
         return ways;
     }
-    let through = found.manifest.last_through_an_input();
-    let (again, secret) = through.map_or_else(
-        || (PROGRAM.to_owned(), false),
-        |command| again(found, command, &dir),
-    );
-    let with_secret = |what: &str| match secret {
-        true => format!("{what}, and give the secret again that is left out here"),
-        false => what.to_owned(),
-    };
+    let go_on = GoOn::with(&found.manifest, &found.run_dir);
     if found.damaged_lines > 0 {
         // Nothing else works before.
-        let what = with_secret("mend it and make the rest");
-        return vec![(what, format!("{again} --repair"))];
+        let what = go_on.told("mend it and make the rest");
+        return vec![(what, go_on.repairing())];
     }
     let unfinished = !found.manifest.is_finished() || found.pending.is_some_and(|rows| rows > 0);
     if unfinished {
-        ways.push((with_secret(MAKE_THE_REST), again.clone()));
+        ways.push((go_on.told(MAKE_THE_REST), go_on.command()));
+    }
+    let rows = found.manifest.input.rows;
+    if rows.is_some_and(|rows| part_of_the_input(found, rows).is_some())
+        && let Some(command) = go_on.without_limit()
+    {
+        ways.push((go_on.told("make the whole input"), command));
     }
     // It costs nothing, so it comes before what is paid for.
     if found
@@ -271,7 +269,7 @@ fn how_to_go_on(found: &Found) -> Vec<(String, String)> {
             "mend {} in the input and run again",
             counted(rows, "row", "rows")
         );
-        ways.push((with_secret(&what), again));
+        ways.push((go_on.told(&what), go_on.command()));
     }
     ways
 }
@@ -285,120 +283,6 @@ pub(crate) fn rest(dir: &Path) -> Option<(String, String)> {
     how_to_go_on(&found)
         .into_iter()
         .find(|(what, _)| what.starts_with(MAKE_THE_REST))
-}
-
-/// What to say of a run that no command line made.
-const PROGRAM: &str = "the program that made it, once more";
-
-/// The command that worked through the input, so that it goes on here, and whether a secret is left out of it.
-fn again(found: &Found, command: &Command, dir: &str) -> (String, bool) {
-    let Some(words) = arguments(&command.what) else {
-        return (PROGRAM.to_owned(), false);
-    };
-    let (words, secret) = without_secrets(words);
-    let stamped = found.manifest.settings.get("output_data.need_time_stamp");
-    let stamped = stamped.is_none_or(|setting| setting.value != json!(false));
-    let chose = words
-        .iter()
-        .any(|word| word.starts_with("--resume") || word.starts_with("--fork"));
-    let mut words = without_choice(&words);
-    if let Some(extract) = extracted_since(found) {
-        words = without_option(&words, "--extract");
-        words.extend(["--extract".to_owned(), extract.to_owned()]);
-    }
-    if let Some(copy) = copied_rows(found) {
-        words = without_option(&words, "--data");
-        words.extend(["--data".to_owned(), copy.display().to_string()]);
-    }
-    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    let words = words.join(" ");
-    if stamped || chose {
-        (format!("{words} --resume {dir}"), secret)
-    } else {
-        (words, secret)
-    }
-}
-
-/// The extractor of the dataset, where it is another one than that of the last run.
-fn extracted_since(found: &Found) -> Option<&str> {
-    let manifest = &found.manifest;
-    let changed = |command: &Command| {
-        command
-            .changed
-            .iter()
-            .any(|change| change.starts_with("run.extract:"))
-    };
-    let later = manifest.commands.iter().rev();
-    later
-        .take_while(|command| command.of_rows)
-        .any(changed)
-        .then(|| manifest.dataset.get("extract")?.as_str())?
-}
-
-/// The command without its secrets, which the manifest does not hold, and whether there were any.
-fn without_secrets(words: Vec<String>) -> (Vec<String>, bool) {
-    let mut kept: Vec<String> = Vec::new();
-    let mut secret = false;
-    for word in words {
-        if !word.ends_with("=[secret]") {
-            kept.push(word);
-            continue;
-        }
-        secret = true;
-        if !word.starts_with("--") {
-            kept.pop_if(|flag| flag == "--set");
-        }
-    }
-    (kept, secret)
-}
-
-/// The copy of the rows, where they came from standard input: who pastes a command has nothing there.
-fn copied_rows(found: &Found) -> Option<PathBuf> {
-    let setting = found.manifest.settings.get("input_data.path")?;
-    let copy = Source::copy_of_stdin(&found.run_dir);
-    (setting.value == "-" && copy.is_file()).then_some(copy)
-}
-
-/// The command without an option that has a value.
-fn without_option(words: &[String], option: &str) -> Vec<String> {
-    let mut kept = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match word.strip_prefix(option) {
-            Some("") => drop(words.next()),
-            Some(value) if value.starts_with('=') => {}
-            _ => kept.push(word.clone()),
-        }
-    }
-    kept
-}
-
-/// The command without what says which folder.
-fn without_choice(words: &[String]) -> Vec<String> {
-    let mut kept: Vec<String> = Vec::new();
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--new" => {}
-            "--fork" => drop(words.next()),
-            "--resume" => drop(words.next_if(|next| !next.starts_with('-'))),
-            other if other.starts_with("--fork=") || other.starts_with("--resume=") => {}
-            _ => kept.push(word.clone()),
-        }
-    }
-    kept
-}
-
-/// The words of a command, where it was a command line.
-fn arguments(what: &Value) -> Option<Vec<String>> {
-    let words = what
-        .as_array()?
-        .iter()
-        .map(|word| word.as_str().map(str::to_owned));
-    let mut words = words.collect::<Option<Vec<String>>>()?;
-    // Where the program lies is of no interest.
-    *words.first_mut()? = "datagen".to_owned();
-    Some(words)
 }
 
 fn shown(what: &Value) -> Option<String> {
@@ -467,39 +351,4 @@ fn as_json(found: &Found) -> Value {
         "damage": found.damage,
         "go_on": go_on.collect::<Vec<_>>(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_left_out_with_its_flag() {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        for (typed, kept, secret) in [
-            ("run --set model.api_key=[secret] -q", "run -q", true),
-            ("run --set=...=[secret] -q", "run -q", true),
-            (
-                "run --set model.model=x -q",
-                "run --set model.model=x -q",
-                false,
-            ),
-        ] {
-            assert_eq!(without_secrets(words(typed)), (words(kept), secret));
-        }
-    }
-
-    #[test]
-    fn what_chooses_a_folder_is_left_out_of_the_command_that_goes_on() {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        for (typed, kept) in [
-            ("datagen run --new --limit 3", "datagen run --limit 3"),
-            ("datagen run --fork x --json", "datagen run --json"),
-            ("datagen run --resume --json", "datagen run --json"),
-            ("datagen run --resume output/x --json", "datagen run --json"),
-            ("datagen run --resume=latest", "datagen run"),
-        ] {
-            assert_eq!(without_choice(&words(typed)), words(kept), "{typed}");
-        }
-    }
 }

@@ -246,6 +246,16 @@ pub(crate) fn replace(disk: &Disk, path: &Path, contents: &[u8]) -> Result<(), E
     })
 }
 
+/// Copies a file, as a whole or not at all; durable as [`replace`] says.
+pub(crate) fn copy(disk: &Disk, from: &Path, to: &Path) -> Result<(), Error> {
+    let mut source = File::open(from).map_err(Error::io("could not read", from))?;
+    replace_with(disk, to, |file| {
+        io::copy(&mut source, file)
+            .map(drop)
+            .map_err(Error::io("could not write", to))
+    })
+}
+
 /// Writes a file, as a whole or not at all, with what `rewrite` makes of each line of another (or of the same),
 /// of which it gets number and text; durable as [`replace`] says.
 pub(crate) fn rewrite_lines(

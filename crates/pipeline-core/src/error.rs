@@ -56,12 +56,14 @@ pub enum ErrorKind {
         /// Who, as that process wrote it down.
         holder: String,
     },
-    /// The input holds none of the rows that the run folder has finished.
+    /// The input holds none of the rows that the run folder has finished, or no row at all.
     OtherInput {
         /// The run folder.
         dir: PathBuf,
         /// How many rows are finished there.
         finished: u64,
+        /// How many rows the input has.
+        rows: u64,
     },
     /// A file of the run folder is damaged before its last line.
     Damaged {
@@ -71,6 +73,13 @@ pub enum ErrorKind {
         line: u64,
         /// What is wrong with it.
         what: String,
+    },
+    /// The run that was to be forked is damaged. A fork leaves it as it is, so it must be repaired first.
+    DamagedSource {
+        /// Its folder.
+        dir: PathBuf,
+        /// Where it is damaged, and how.
+        damage: String,
     },
     /// Somebody asked the run to stop before it had begun.
     Interrupted,
@@ -239,7 +248,16 @@ impl fmt::Display for Error {
             ErrorKind::Locked { dir, holder } => {
                 write!(f, "another process works on {} ({holder})", dir.display())
             }
-            ErrorKind::OtherInput { dir, finished } => {
+            ErrorKind::OtherInput {
+                dir,
+                finished,
+                rows: 0,
+            } => write!(
+                f,
+                "the input has no rows, and the run in {} was begun with some ({finished} of them are finished)",
+                dir.display()
+            ),
+            ErrorKind::OtherInput { dir, finished, .. } => {
                 let dir = dir.display();
                 match finished {
                     1 => write!(
@@ -260,6 +278,9 @@ impl fmt::Display for Error {
             } => write!(f, "{}: {what}", path.display()),
             ErrorKind::Damaged { path, line, what } => {
                 write!(f, "{}:{line}: {what}", path.display())
+            }
+            ErrorKind::DamagedSource { dir, damage } => {
+                write!(f, "{} cannot be forked: {damage}", dir.display())
             }
             ErrorKind::Interrupted => f.write_str("interrupted before the first request"),
             ErrorKind::Io { action, path, .. } => write!(f, "{action} {}", path.display()),

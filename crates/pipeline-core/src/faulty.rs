@@ -4,6 +4,7 @@ mod beginnings;
 mod bench;
 mod losses;
 mod moments;
+mod piped;
 mod power;
 mod recorder;
 mod refusals;

@@ -248,6 +248,19 @@ pub(crate) fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     }))
 }
 
+/// `.<name>-<time>.jsonl` in a folder, under a name that nobody has.
+pub(crate) fn free_name(dir: &Path, name: &str) -> PathBuf {
+    let base = dir.join(format!(".{name}-{}", stamp(jiff::Zoned::now())));
+    numbered(&base)
+        .map(|path| {
+            let mut name = path.into_os_string();
+            name.push(".jsonl");
+            PathBuf::from(name)
+        })
+        .find(|path| !path.exists())
+        .expect("names with a number do not end")
+}
+
 /// Makes a folder and those above it that are not there, and each durable in the one above it. Run folders hold
 /// what people asked and what they paid for: nobody else reads them.
 fn make_folders(disk: &Disk, dir: &Path) -> Result<(), Error> {

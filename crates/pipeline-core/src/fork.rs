@@ -6,9 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use crate::append::{each_line, rewrite_lines};
-use crate::before::answer;
 use crate::disk::Disk;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::journal;
 use crate::lock::Lock;
 use crate::numbers::Rising;
@@ -29,7 +28,7 @@ pub(crate) fn copy(
         &from.join("journal.jsonl"),
         &to.join("journal.jsonl"),
         |_, line, out| {
-            let answer = answer(line)?;
+            let answer = journal::Line::read(line)?;
             numbers.next(answer.seq)?;
             if keys.is_none_or(|keys| keys.contains(&*answer.key)) {
                 seq += 1;
@@ -37,7 +36,8 @@ pub(crate) fn copy(
             }
             Ok(())
         },
-    )?;
+    )
+    .map_err(of_source(from))?;
     // Before the manifest is written: a folder with a manifest but no answers would pass for a whole fork.
     disk.sync_folder(to)
         .map_err(Error::io("could not write", to))
@@ -64,6 +64,20 @@ pub(crate) fn is_bare_copy(from: &Path, to: &Path) -> Result<bool, Error> {
                 .map_err(|error| error.to_string())?;
         }
         Ok(())
-    })?;
+    })
+    .map_err(of_source(from))?;
     Ok(next.is_none())
+}
+
+/// Damage that only a command on the source itself can mend.
+fn of_source(dir: &Path) -> impl FnOnce(Error) -> Error {
+    let dir = dir.to_owned();
+    move |error| match error.kind() {
+        ErrorKind::Damaged { .. } => ErrorKind::DamagedSource {
+            dir,
+            damage: error.to_string(),
+        }
+        .into(),
+        _ => error,
+    }
 }

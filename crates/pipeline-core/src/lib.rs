@@ -75,6 +75,7 @@ mod seal;
 mod shared;
 mod skim;
 mod source;
+mod spool;
 mod status;
 mod step;
 mod stop;

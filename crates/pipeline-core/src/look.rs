@@ -20,7 +20,8 @@ use crate::plan::Plan;
 use crate::repair;
 use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
-use crate::source::{Kind, Lasting, RowStream, Source, spool_stdin};
+use crate::source::{Kind, Lasting, RowStream, Source, Where};
+use crate::spool::{self, Spool};
 
 /// A look at rows and folder.
 pub(crate) struct Look<'a> {
@@ -29,6 +30,8 @@ pub(crate) struct Look<'a> {
     pub(crate) lock: Arc<Lock>,
     /// Whether an earlier command met equal rows.
     pub(crate) equal_rows: bool,
+    /// Whether the run that is gone on with has an input that is not known to be empty.
+    pub(crate) had_rows: bool,
 }
 
 impl Look<'_> {
@@ -43,15 +46,17 @@ impl Look<'_> {
         } = self.job;
         let max_row_bytes = self.job.options.max_row_bytes;
         let Source { name, kind } = source;
-        let source = match kind {
-            Kind::Lasting(lasting) => lasting,
-            Kind::Stdin => {
+        let (source, spool) = match kind {
+            Kind::Lasting(lasting) => (lasting, None),
+            Kind::Stdin(from) => {
+                let (spool, file) = Spool::begin(disk, dir)?;
                 // Who types may never end; an interrupt must not wait for it.
-                let (disk, dir) = (disk.clone(), dir.clone());
                 tokio::select! {
-                    source = blocking(move || spool_stdin(&disk, name, &dir)) => source?,
+                    filled = blocking(move || spool::fill(file, from)) => filled?,
                     () = self.job.stop.token().cancelled() => return Err(ErrorKind::Interrupted.into()),
                 }
+                let from = Where::File(spool.path().to_owned());
+                (Lasting { name, from }, Some(spool))
             }
             Kind::Stream(rows) => return self.at_stream(name, rows, check).await,
             Kind::Failed(classes) => return self.at_failed(classes, check).await,
@@ -144,6 +149,7 @@ impl Look<'_> {
             files,
             warnings,
             equal_rows: !repeated.is_empty(),
+            spool,
         })
     }
 
@@ -172,6 +178,7 @@ impl Look<'_> {
             files,
             warnings: Vec::new(),
             equal_rows: false,
+            spool: None,
         })
     }
 
@@ -226,6 +233,7 @@ impl Look<'_> {
             files,
             warnings,
             equal_rows: false,
+            spool: None,
         })
     }
 
@@ -236,14 +244,14 @@ impl Look<'_> {
         plan: &Plan,
         rows: u64,
     ) -> Result<(), Error> {
-        if finished.len() > 0
-            && rows > 0
-            && plan.not_in_input == finished.len()
-            && !self.job.options.add
-        {
+        let is_other = finished.len() > 0 && plan.not_in_input == finished.len();
+        // It would pass for the end of a run that has not finished a row yet.
+        let is_gone = rows == 0 && self.had_rows;
+        if (is_other || is_gone) && !self.job.options.add {
             return Err(ErrorKind::OtherInput {
                 dir: dir.to_owned(),
                 finished: finished.len(),
+                rows,
             }
             .into());
         }
@@ -346,9 +354,11 @@ pub(crate) struct Looked {
     pub(crate) warnings: Vec<String>,
     /// Whether rows are known to say what others say.
     pub(crate) equal_rows: bool,
+    /// Standard input, to be put in its place when the command is accepted.
+    pub(crate) spool: Option<Spool>,
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {

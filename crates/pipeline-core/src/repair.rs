@@ -12,7 +12,7 @@ use crate::before::{answered_row, failed_id, finished_id};
 use crate::beside::Beside;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::folder::{numbered, stamp};
+use crate::folder::free_name;
 use crate::line::push_line;
 use crate::numbers::{Rising, in_the_way};
 use crate::row::RowId;
@@ -54,7 +54,7 @@ pub(crate) fn repair(disk: &Disk, dir: &Path) -> Result<Vec<String>, Error> {
     if damaged.is_empty() {
         return Ok(Vec::new());
     }
-    let aside = aside(dir);
+    let aside = free_name(dir, ASIDE);
     keep(disk, dir, &aside, &damaged)?;
     let shown = aside.file_name().unwrap_or_default().to_string_lossy();
     let mut told = Vec::new();
@@ -76,32 +76,21 @@ pub(crate) fn repair(disk: &Disk, dir: &Path) -> Result<Vec<String>, Error> {
     Ok(told)
 }
 
-const ASIDE: &str = ".damaged-";
+/// What begins the name of the files to which bad lines are moved.
+const ASIDE: &str = "damaged";
 
 /// The files of a folder to which bad lines were moved, oldest first.
 pub(crate) fn moved_aside(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let begins = format!(".{ASIDE}-");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+        if entry.file_name().to_string_lossy().starts_with(&begins) {
             files.push(entry.path());
         }
     }
     files.sort();
     Ok(files)
-}
-
-/// `.damaged-<time>.jsonl`, under a name that nobody has.
-fn aside(dir: &Path) -> PathBuf {
-    let base = dir.join(format!("{ASIDE}{}", stamp(jiff::Zoned::now())));
-    numbered(&base)
-        .map(|path| {
-            let mut name = path.into_os_string();
-            name.push(".jsonl");
-            PathBuf::from(name)
-        })
-        .find(|path| !path.exists())
-        .expect("names with a number do not end")
 }
 
 fn damage_of(

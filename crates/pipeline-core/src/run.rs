@@ -19,7 +19,7 @@ use crate::event::{Event, Observer};
 use crate::failures;
 use crate::folder::RunFolder;
 use crate::fork::is_bare_copy;
-use crate::look::{Look, Looked};
+use crate::look::{Look, Looked, blocking};
 use crate::manifest::{Manifest, Setting};
 use crate::past::Past;
 use crate::place::{Place, Start, Target, has_answers};
@@ -264,6 +264,7 @@ impl Job {
             job: &self,
             lock: folder.lock(),
             equal_rows: manifest.equal_rows,
+            had_rows: resumed && manifest.input.rows != Some(0),
         }
         .at(source, check)
         .await?;
@@ -281,8 +282,9 @@ impl Job {
             unjudged,
             left_failed,
             files,
-            warnings,
+            mut warnings,
             equal_rows,
+            spool,
         } = looked;
 
         let mut left = Left {
@@ -305,6 +307,15 @@ impl Job {
             None => manifest.begin_with_rows(settings, command),
         }
         manifest.equal_rows |= equal_rows;
+        if let Some(spool) = spool {
+            let (dir, lock) = (self.dir.clone(), folder.lock());
+            let said = blocking(move || {
+                let said = spool.accept(&dir);
+                drop(lock);
+                said
+            });
+            warnings.extend(said.await?);
+        }
         // Before the first request: from here on the folder and all that is in it outlast a power loss.
         manifest.write(&self.disk, dir)?;
 

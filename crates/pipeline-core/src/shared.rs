@@ -106,7 +106,7 @@ pub(crate) fn stop_for_disk(stop: &StopHandle, what: &str, error: &dyn fmt::Disp
     tracing::error!(%error, "{what}");
     stop.stop(
         StopKind::Io,
-        format!("{what}: {error}; everything up to the last whole line is kept, the same command goes on"),
+        format!("{what}: {error}; everything up to the last whole line is kept, and the run can be gone on with"),
     );
 }
 

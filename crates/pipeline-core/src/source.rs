@@ -1,6 +1,6 @@
 //! Where rows come from.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, Stream};
 use serde::Serialize;
 
-use crate::disk::{Disk, Opening};
 use crate::error::Error;
 
 /// A row as JSON, or why it cannot be.
@@ -34,7 +33,7 @@ pub(crate) enum Kind {
     /// Can be read again.
     Lasting(Lasting),
     /// Copied into the run folder first, and then a file.
-    Stdin,
+    Stdin(Box<dyn Read + Send>),
     /// Seen once: checked row by row.
     Stream(RowStream),
     /// The failed rows of the run folder, of these classes or all.
@@ -72,12 +71,22 @@ impl Source {
         }
     }
 
-    /// Standard input, as JSON Lines. It is copied into the run folder (`.input.jsonl`) before anything else
-    /// happens, and is then a file.
+    /// Standard input, as JSON Lines. It is copied into the run folder before anything else happens, and is then
+    /// a file: `.input.jsonl` once the run begins. Rows that were there under this name and with which the new ones do
+    /// not begin are kept, as `.input-<time>.jsonl`. A run that is refused leaves them as they were.
     pub fn stdin() -> Source {
         Source {
             name: "standard input".into(),
-            kind: Kind::Stdin,
+            kind: Kind::Stdin(Box::new(io::stdin())),
+        }
+    }
+
+    /// As standard input that holds this.
+    #[cfg(test)]
+    pub(crate) fn piped(text: String) -> Source {
+        Source {
+            name: "standard input".into(),
+            kind: Kind::Stdin(Box::new(io::Cursor::new(text))),
         }
     }
 
@@ -162,7 +171,7 @@ impl Source {
     pub(crate) fn readable_once(self) -> Result<Lasting, Error> {
         match self.kind {
             Kind::Lasting(lasting) => Ok(lasting),
-            Kind::Stdin => Ok(Lasting {
+            Kind::Stdin(_) => Ok(Lasting {
                 name: self.name,
                 from: Where::Stdin,
             }),
@@ -172,21 +181,4 @@ impl Source {
             )),
         }
     }
-}
-
-/// Copies standard input into the run folder, so that it can be checked first and read again.
-pub(crate) fn spool_stdin(disk: &Disk, name: String, dir: &Path) -> Result<Lasting, Error> {
-    let path = Source::copy_of_stdin(dir);
-    let beside = dir.join(".input.jsonl.new");
-    let copy = || -> io::Result<()> {
-        let mut file = disk.open(&beside, Opening::Replace)?;
-        io::copy(&mut io::stdin().lock(), &mut file)?;
-        file.sync()?;
-        disk.rename(&beside, &path)
-    };
-    copy().map_err(Error::io("could not copy standard input to", &path))?;
-    Ok(Lasting {
-        name,
-        from: Where::File(path),
-    })
 }

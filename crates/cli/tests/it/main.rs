@@ -47,6 +47,8 @@ mod shared_limits;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod standard_input;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod steering;

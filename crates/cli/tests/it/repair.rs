@@ -53,6 +53,57 @@ fn aside(folder: &Folder) -> Vec<(String, u64)> {
     moved
 }
 
+#[test]
+fn a_fork_of_a_damaged_run_names_the_command_that_repairs_its_source() {
+    let server = tagging();
+    let folder = made(&server);
+    damage(&folder, JOURNAL, 3);
+    let damaged = folder.read(JOURNAL);
+    let fork = [
+        "run",
+        "--fork",
+        "drafts",
+        "--extract",
+        "tag:t:first",
+        "--repair",
+    ];
+    let ended = folder.datagen(fork).exits(2);
+    assert_snapshot!(ended.shown(), @"
+    exit 2
+    --- stderr
+    error: output/demo cannot be forked: output/demo/journal.jsonl:3: is no line of a journal (EOF while parsing a string, column 50)
+      hint: repair the source first, for a fork leaves it as it is: `datagen run -q --extract tag:t --concurrency 1 --repair`
+    ");
+    assert_eq!(folder.read(JOURNAL), damaged);
+    assert!(!folder.exists("output/drafts"));
+    let (_, command) = ended.stderr.split_once(": `datagen").unwrap();
+    let command = command.trim_end().trim_end_matches('`');
+    folder.shell(&format!("\"$DATAGEN\"{command}")).exits(0);
+    folder.datagen(fork).exits(0);
+    assert_eq!(folder.lines("output/drafts/result.jsonl").len(), 8);
+    assert_eq!(server.hits(), 9, "only what was damaged is asked again");
+}
+
+#[test]
+fn damage_that_is_found_after_a_repair_is_repaired_by_the_command_that_status_names() {
+    let server = tagging();
+    let folder = made(&server);
+    for line in [2, 5] {
+        damage(&folder, RESULT, line);
+        let status = ["status", "--json", "--run", "output/demo"];
+        let told: Value = serde_json::from_str(&folder.datagen(status).exits(0).stdout).unwrap();
+        let command = told["go_on"][0]["command"].as_str().unwrap();
+        assert_eq!(
+            command,
+            "datagen run -q --extract tag:t --concurrency 1 --repair"
+        );
+        let script = command.replace("datagen", "\"$DATAGEN\"");
+        folder.shell(&script).exits(0);
+    }
+    assert_eq!(folder.lines(RESULT).len(), 8);
+    assert_eq!(server.hits(), 8);
+}
+
 const REPAIR: [&str; 5] = ["run", "--extract", "tag:t", "--repair", "--json"];
 
 #[test]

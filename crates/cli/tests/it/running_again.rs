@@ -206,6 +206,45 @@ fn new_moves_the_old_folder_aside() {
 }
 
 #[test]
+fn the_command_that_goes_on_with_a_new_run_asks_nothing_of_it_again() {
+    for stamped in [false, true] {
+        let server = Server::start(|asked| match asked.nth {
+            // What stops a run is tried once more.
+            5 | 6 => Answer::error(429, "insufficient_quota", "no money"),
+            _ => Answer::good("fine"),
+        });
+        let folder = Folder::asking(&server).edit(
+            "config.yaml",
+            "need_time_stamp: false",
+            &format!("need_time_stamp: {stamped}"),
+        );
+        folder.datagen(["run"]).exits(0);
+        folder.write("rows.jsonl", rows(6));
+        let new = ["run", "--new", "--concurrency", "1", "--json"];
+        let ended = folder.datagen(new).exits(4);
+        let dir = ended.summary()["run_dir"].as_str().unwrap().to_owned();
+        let said = ended
+            .stderr
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("to go on: "));
+        let status = ["status", "--json", "--run", &dir];
+        let status = folder.datagen(status).exits(0).stdout;
+        let told: Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(
+            said,
+            told["go_on"][0]["command"].as_str(),
+            "they say the same"
+        );
+
+        let script = said.unwrap().replace("datagen", "\"$DATAGEN\"");
+        let summary = folder.shell(&script).exits(0).summary();
+        assert_eq!(summary["run_dir"], dir.as_str());
+        assert_eq!(counts(&summary), [4, 0, 2, 0, 4]);
+        assert_eq!(server.hits(), 3 + 4 + 4);
+    }
+}
+
+#[test]
 fn a_limit_takes_the_first_rows_done_or_not() {
     let server = Server::echoing();
     let folder = Folder::asking(&server).file("rows.jsonl", rows(5));

@@ -233,3 +233,19 @@ fn a_full_disk_is_told_with_its_own_code_and_the_run_can_go_on() {
     folder.datagen(["run"]).exits(0);
     each_once(&folder, 400);
 }
+
+#[test]
+fn a_new_run_that_met_a_full_disk_is_gone_on_with_and_not_begun_anew() {
+    let folder = Folder::offline().file("rows.jsonl", rows(400));
+    folder.datagen(["run", "-q", "--limit", "1"]).exits(0);
+    let ended = folder
+        .shell("ulimit -f 64; trap '' XFSZ; exec \"$DATAGEN\" run --new")
+        .exits(74);
+    let said = &ended.stderr;
+    assert!(!said.contains("the same command"), "{said}");
+    assert!(said.ends_with("to go on: datagen run\n"), "{said}");
+    let names = folder.names("output");
+    folder.datagen(["run"]).exits(0);
+    assert_eq!(folder.names("output"), names, "nothing is moved aside");
+    each_once(&folder, 400);
+}

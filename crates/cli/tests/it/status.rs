@@ -383,6 +383,26 @@ fn a_part_of_the_input_and_a_retry_that_was_stopped_are_told() {
 }
 
 #[test]
+fn after_a_part_of_the_input_the_command_that_takes_all_of_it_is_named() {
+    let folder = Folder::offline().file("rows.jsonl", rows(20));
+    let way = || status_json(&folder)["go_on"][0].clone();
+    folder.datagen(["run", "-q", "--limit", "6"]).exits(0);
+    assert_snapshot!(way(), @r#"{"what":"make the whole input","command":"datagen run -q"}"#);
+    folder.datagen(["run", "--limit=8", "-q"]).exits(0);
+    assert_eq!(way()["command"], "datagen run -q");
+    let script = way()["command"]
+        .as_str()
+        .unwrap()
+        .replace("datagen", "\"$DATAGEN\"");
+    folder.shell(&script).exits(0);
+    assert_eq!(folder.lines("output/demo/result.jsonl").len(), 20);
+    assert_eq!(status_json(&folder)["go_on"], json!([]));
+    // A limit that was not reached leaves nothing out.
+    folder.datagen(["run", "-q", "--limit", "20"]).exits(0);
+    assert_eq!(status_json(&folder)["go_on"], json!([]));
+}
+
+#[test]
 fn a_secret_is_no_part_of_the_command_that_goes_on() {
     let folder = Folder::offline();
     let secret = ["--set", "model.api_key=sk-planted-1", "--limit", "2"];
@@ -460,5 +480,5 @@ fn a_run_that_was_stopped_says_where_its_rows_of_standard_input_are() {
         .input(rows(3))
         .exits(4);
     let go_on = ended.stderr.lines().find(|line| line.contains("to go on"));
-    assert_snapshot!(go_on.unwrap().trim(), @"to go on: the same command with `--data output/demo/.input.jsonl` for the rows of standard input");
+    assert_snapshot!(go_on.unwrap().trim(), @"to go on: datagen run --concurrency 1 --data output/demo/.input.jsonl");
 }

@@ -56,7 +56,7 @@ fn an_unfinished_run_is_offered_and_resumed() {
       time      [TIME], [SPEED]
       result    output/demo/[STAMP]/result.jsonl
       stopped:  status 401: the key is wrong; check `model.api_key_env` (or `model.api_key`) and that the key belongs to `model.base_url`
-      to go on: the same command with `--resume output/demo/[STAMP]`
+      to go on: datagen run --resume output/demo/[STAMP]
     ");
     let hits = server.hits();
     assert_snapshot!(folder.datagen(["run"]).end().shown(), @"

@@ -179,6 +179,8 @@ struct Disk {
     failure_lines: usize,
     journal: Vec<Entry>,
     holds_bytes: bool,
+    /// Whether there is a run whose input is not known to be empty.
+    had_rows: bool,
     /// Whole lines of results and journal as they stand.
     bytes: [Vec<u8>; 2],
 }
@@ -245,7 +247,10 @@ impl Disk {
             "an answer is in the journal twice"
         );
         let has_bytes = |name: &str| std::fs::metadata(dir.join(name)).is_ok_and(|it| it.len() > 0);
+        let manifest = std::fs::read(dir.join("run.json")).ok();
+        let manifest: Option<Value> = manifest.map(|text| serde_json::from_slice(&text).unwrap());
         Disk {
+            had_rows: manifest.is_some_and(|manifest| manifest["input"]["rows"] != 0),
             holds_bytes: has_bytes("journal.jsonl") || has_bytes("result.jsonl"),
             results,
             failures: last,
@@ -593,8 +598,9 @@ impl World {
         }
         let finished = tally(begun.results.iter().map(|(id, _)| self.known[id]));
         let is_other = common(&tally(self.rows.iter().copied()), &finished) == 0;
-        (!finished.is_empty() && !self.rows.is_empty() && is_other && !asked.add)
-            .then_some(Refusal::OtherInput)
+        let is_other = !finished.is_empty() && is_other;
+        let is_gone = self.rows.is_empty() && before.had_rows;
+        ((is_other || is_gone) && !asked.add).then_some(Refusal::OtherInput)
     }
 
     /// Nobody is asked for what is finished or paid for, nor more often than the budget allows.

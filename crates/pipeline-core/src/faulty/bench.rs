@@ -149,6 +149,8 @@ pub(crate) struct Command {
     pub(crate) limit: Option<u64>,
     pub(crate) fails_too: Option<i64>,
     pub(crate) repair: bool,
+    /// The first so many rows come from standard input.
+    pub(crate) piped: Option<i64>,
 }
 
 /// What came of a command, and what it asked.
@@ -171,6 +173,11 @@ pub(crate) fn run_dir(root: &Path) -> PathBuf {
     output_dir(root).join("demo")
 }
 
+/// The first so many rows as they come from standard input.
+pub(crate) fn piped(count: i64) -> String {
+    (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect()
+}
+
 /// One command over the rows, on a disk that is watched.
 pub(crate) async fn run(root: &Path, command: &Command, recorder: &Arc<Recorder>) -> Ran {
     let place = Place {
@@ -185,7 +192,10 @@ pub(crate) async fn run(root: &Path, command: &Command, recorder: &Arc<Recorder>
         fails_too: command.fails_too,
         otherwise: false,
     };
-    let rows = Source::rows((0..ROWS).map(|n| json!({ "n": n })));
+    let rows = match command.piped {
+        Some(count) => Source::piped(piped(count)),
+        None => Source::rows((0..ROWS).map(|n| json!({ "n": n }))),
+    };
     let mut run = Run::new(place, rows, Workflow::new().then(ask));
     run.start = command.start.clone();
     run.dataset.insert("model".into(), Value::from("stand-in"));

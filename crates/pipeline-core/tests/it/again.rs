@@ -305,7 +305,14 @@ async fn an_input_that_has_nothing_of_the_run_is_refused_unless_it_is_to_be_adde
     bench.asked();
     let error = bench.make(&rows(10..13)).await.unwrap_err();
     assert!(
-        matches!(error.kind(), ErrorKind::OtherInput { finished: 3, .. }),
+        matches!(
+            error.kind(),
+            ErrorKind::OtherInput {
+                finished: 3,
+                rows: 3,
+                ..
+            }
+        ),
         "{error}"
     );
     assert_eq!(bench.asked(), 0);
@@ -318,6 +325,39 @@ async fn an_input_that_has_nothing_of_the_run_is_refused_unless_it_is_to_be_adde
         (report.counts.ok, report.counts.skipped, report.not_in_input),
         (1, 1, 5)
     );
+}
+
+#[tokio::test]
+async fn an_input_without_a_row_does_not_end_a_run_that_has_some() {
+    // Of the one run rows are finished, of the other none is.
+    for behaves in [true, false] {
+        let bench = Bench::behaving(move |_, _| match behaves {
+            true => Ok("fine".into()),
+            false => Err(fails("odd")),
+        });
+        bench.make(&rows(0..3)).await.unwrap();
+        bench.asked();
+        let manifest = std::fs::read(bench.path().join("run.json")).unwrap();
+        let error = bench.make(&rows(0..0)).await.unwrap_err();
+        let is_finished = if behaves { 3 } else { 0 };
+        assert!(
+            matches!(error.kind(), ErrorKind::OtherInput { finished, rows: 0, .. } if *finished == is_finished),
+            "{error}"
+        );
+        assert_eq!(bench.asked(), 0);
+        assert_eq!(
+            std::fs::read(bench.path().join("run.json")).unwrap(),
+            manifest
+        );
+        let mut run = bench.run(Source::rows(rows(0..0)));
+        run.options.add = true;
+        assert_eq!(run.execute().await.unwrap().not_in_input, is_finished);
+    }
+    // Where there never was a row there is none to lose.
+    let bench = Bench::new();
+    for _ in 0..2 {
+        bench.make(&rows(0..0)).await.unwrap();
+    }
 }
 
 #[tokio::test]
