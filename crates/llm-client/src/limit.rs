@@ -44,6 +44,8 @@ pub struct Limiter {
     share: Option<LimitFile>,
     /// Whether there is anything to keep: asked for each request.
     in_use: AtomicBool,
+    /// Whether there is something to tell: asked for each request too.
+    to_tell: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -55,8 +57,10 @@ struct State {
     burst: u64,
     /// Nobody has said yet what the limits are: one request alone finds out.
     unknown: Unknown,
-    /// Whether it was told that the shared file cannot be used.
-    told: bool,
+    /// Why the shared file cannot be used, from when that was first met until it is told.
+    trouble: Option<String>,
+    /// Whether it was ever met.
+    met_trouble: bool,
     /// Where the endpoint allows less than is configured.
     pace: Pace,
     /// Only the first one watches the clock.
@@ -111,7 +115,8 @@ impl Limiter {
             } else {
                 Unknown::No
             },
-            told: false,
+            trouble: None,
+            met_trouble: false,
             pace: Pace::default(),
             waiting: Queue::default(),
         };
@@ -120,6 +125,7 @@ impl Limiter {
             start: BEFORE + start,
             share: options.share.clone(),
             in_use: AtomicBool::new(!options.is_none()),
+            to_tell: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -237,6 +243,15 @@ impl Limiter {
             return None;
         }
         state.pace.pushed_back(now, wait)
+    }
+
+    /// Why the limits are not shared although they should be; said once.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let is_there = self.to_tell.load(Ordering::Relaxed);
+        is_there.then(|| {
+            self.to_tell.store(false, Ordering::Relaxed);
+            self.lock().trouble.take()
+        })?
     }
 
     /// Whether there are any limits, or may be.
@@ -383,9 +398,16 @@ impl State {
         };
         let (value, shared) = share.with(&mut self.ledger, now, act);
         if let Err(error) = shared
-            && !std::mem::replace(&mut self.told, true)
+            && !std::mem::replace(&mut self.met_trouble, true)
         {
-            tracing::warn!(file = %share.path().display(), %error, "the limits are not shared: the file cannot be used");
+            let file = share.path().display();
+            let message = format!(
+                "the limits are not shared for now: {file} could not be used ({error}); this run goes on to keep \
+                 them alone, and others with the same key do not hear of what it sends"
+            );
+            tracing::warn!("{message}");
+            self.trouble = Some(message);
+            limiter.to_tell.store(true, Ordering::Relaxed);
         }
         value
     }
@@ -552,5 +574,38 @@ mod tests {
         }
         assert!(times[119] - times[0] < Duration::from_secs(130));
         assert!(!later.is_blank(), "it knows what the others have sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shared_file_that_cannot_be_written_takes_no_limit_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = || {
+            let share = LimitFile::open(dir.path().join("x.json")).unwrap();
+            Limiter::new(&LimitOptions {
+                share: Some(share),
+                ..LimitOptions::per_minute(NonZeroU32::new(60))
+            })
+        };
+        let (limiter, other) = (of(), of());
+        times(&limiter, 2).await;
+        assert_eq!(limiter.trouble(), None);
+        // What is written beside the file cannot be: the file stays as it is, and can be read.
+        let beside = dir.path().join("x.new");
+        std::fs::create_dir(&beside).unwrap();
+        let start = Instant::now();
+        let sent = times(&limiter, 100).await;
+        for pair in sent.windows(61) {
+            assert!(pair[60] - pair[0] > Duration::from_secs(60));
+        }
+        assert!(start.elapsed() < Duration::from_secs(110));
+        let trouble = limiter.trouble().unwrap();
+        assert!(trouble.contains("x.json could not be used"), "{trouble}");
+        assert_eq!(limiter.trouble(), None, "it is said once");
+        // Once it can be written, everybody hears of all that was sent.
+        std::fs::remove_dir(&beside).unwrap();
+        limiter.acquire().await;
+        let start = Instant::now();
+        other.acquire().await;
+        assert!(start.elapsed() >= Duration::from_millis(900));
     }
 }

@@ -237,6 +237,10 @@ impl<'a> Question<'a> {
         if waited {
             self.call.event(&Event::Resumed);
         }
+        if let Some(message) = self.client.limiter.trouble() {
+            let class = "limits_not_shared";
+            self.call.event(&Event::Warned { class, message });
+        }
         match reserved {
             Some(Ok(reserved)) if slot.is_open() && !*self.client.held.borrow() => {
                 Ok(Some(reserved))
