@@ -162,6 +162,12 @@ impl Client {
         self.limiter.sent_before(ago, tokens);
     }
 
+    /// The most tokens that a request of this model is likely to cost, of whose prompt this is a guess.
+    pub fn expected_tokens(&self, prompt_tokens: u64) -> u64 {
+        self.estimator
+            .tokens(prompt_tokens, self.model.max_tokens())
+    }
+
     /// A line in the log about somebody who waits for a limit; not one for everybody.
     pub(crate) fn tell_of_wait(&self, waited: Duration, every: Duration) {
         let mut last = self

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use crate::body::{self, Reading};
 use crate::gate::{Slot, Stopped, Wait, Why};
 use crate::next::Next;
-use crate::reserve::{Refused, Reserved, guess_of};
+use crate::reserve::{Refused, Reserved, guess_of, never_arrived};
 use crate::retry::Spent;
 use crate::{
     Answer, Budget, Call, ClassifyOptions, Client, Error, ErrorKind, Event, Reply, Request,
@@ -293,6 +293,9 @@ impl<'a> Question<'a> {
         let usage = reading
             .as_ref()
             .map(|reading| Usage::of_reading(reading, self.prompt_tokens));
+        let arrived = outcome
+            .as_ref()
+            .map_or_else(|error| !never_arrived(error.kind()), |_| true);
         reserved.settle(&outcome, usage);
         slot.answered(usage.map(|usage| usage.completion_tokens));
         self.call.event(&Event::Answered {
@@ -300,6 +303,7 @@ impl<'a> Question<'a> {
             status,
             latency,
             usage,
+            arrived,
         });
         match &outcome {
             Ok(answer) => {

@@ -112,7 +112,7 @@ impl Drop for Reserved<'_> {
 }
 
 /// Nobody counts what nobody got.
-fn never_arrived(kind: TransportKind) -> bool {
+pub(crate) fn never_arrived(kind: TransportKind) -> bool {
     use TransportKind as Kind;
     matches!(
         kind,

@@ -28,6 +28,7 @@ use crate::shared::Shared;
 use crate::step::{Draft, StepContext, StepError, Workflow};
 use crate::stop::StopHandle;
 use crate::swap::{self, NewFiles};
+use crate::unjournaled::UnderWay;
 use crate::work;
 use crate::writer::WriterHandle;
 
@@ -342,6 +343,7 @@ impl Pass<'_> {
             may_send: false,
             furthest: 0,
             clock: RowClock::new(&self.shared.clock),
+            under_way: UnderWay::new(&self.shared.unjournaled),
         };
         loop {
             let mut draft = Draft::default();

@@ -272,6 +272,7 @@ impl Job {
         for step in &self.workflow.steps {
             step.resume(&past);
         }
+        let of_the_dead = past.assumed();
         let Looked {
             mut before,
             plan,
@@ -287,6 +288,8 @@ impl Job {
             return Ok(self.nothing_to_do(&files.repairs, &warnings, began));
         }
 
+        // Whoever comes after this command knows only of this one that it died, if it does.
+        manifest.add_unjournaled(of_the_dead);
         manifest.hashes = self.hashes.clone();
         let (settings, command) = (self.settings.clone(), self.command.clone());
         match facts {
@@ -364,6 +367,7 @@ impl Job {
             failures: shared.counters.failures_by_class(),
             times: shared.clock.times(),
         };
+        manifest.note_unjournaled(shared.unjournaled.list());
         manifest.end(&report);
         if let Err(error) = manifest.write(&self.disk, dir) {
             shared.stop_for_disk("could not write run.json", &error);
