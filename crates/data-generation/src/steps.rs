@@ -154,10 +154,10 @@ impl Step for Ask {
         let mut most_tokens = 0;
         for answer in &answers {
             let sent = answer.at - answer.latency;
-            let tokens = LlmUsage::of_body(&answer.body, 0).total_tokens;
-            most_tokens = tokens.max(most_tokens);
+            let usage = LlmUsage::of_body(&answer.body, 0);
+            most_tokens = usage.total_tokens.max(most_tokens);
             self.client
-                .sent_before(now.duration_since(sent).unwrap_or_default(), tokens);
+                .answered_before(now.duration_since(sent).unwrap_or_default(), usage);
         }
         // A few answers say little of what the others would have cost.
         if answers.len() < ENOUGH {

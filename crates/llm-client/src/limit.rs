@@ -57,6 +57,8 @@ struct State {
     burst: u64,
     /// Nobody has said yet what the limits are: one request alone finds out.
     unknown: Unknown,
+    /// One is under way that will tell what a request costs.
+    first_is_out: bool,
     /// Why the shared file cannot be used, from when that was first met until it is told.
     trouble: Option<String>,
     /// Whether it was ever met.
@@ -76,12 +78,22 @@ enum Unknown {
     Asked,
 }
 
+/// What somebody asks for who asks for a permit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) tokens: u64,
+    /// Nobody knows what one costs: only one such request is under way, and those after it know.
+    pub(crate) is_first: bool,
+}
+
 /// The right to send one request, with what is reserved for it.
 #[derive(Debug)]
 pub struct Permit<'a> {
     limiter: &'a Limiter,
     entry: Entry,
     finds_out: bool,
+    /// Those that know as little wait for it.
+    is_first: bool,
 }
 
 /// A limit that would have to be waited for longer than anybody wants to.
@@ -115,6 +127,7 @@ impl Limiter {
             } else {
                 Unknown::No
             },
+            first_is_out: false,
             trouble: None,
             met_trouble: false,
             pace: Pace::default(),
@@ -155,21 +168,25 @@ impl Limiter {
         longest: Duration,
         on_wait: impl FnOnce(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
-        self.acquire_in(Lane::New, tokens, longest, on_wait).await
+        let need = || Need {
+            tokens: tokens(),
+            is_first: false,
+        };
+        self.acquire_in(Lane::New, need, longest, on_wait).await
     }
 
     /// The same for somebody in either lane.
     pub(crate) async fn acquire_in(
         &self,
         lane: Lane,
-        tokens: impl Fn() -> u64,
+        need: impl Fn() -> Need,
         longest: Duration,
         on_wait: impl FnOnce(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
         let ticket = self.queue(lane);
         let mut on_wait = Some(on_wait);
         loop {
-            match self.poll(ticket.place, tokens()) {
+            match self.poll(ticket.place, need()) {
                 Front::Granted(permit) => return Ok(permit),
                 Front::At(time, limit) => {
                     let wait = time.saturating_duration_since(Instant::now());
@@ -301,11 +318,16 @@ impl Limiter {
         }
     }
 
-    fn poll(&self, place: Place, tokens: u64) -> Front<'_> {
+    fn poll(&self, place: Place, need: Need) -> Front<'_> {
+        let tokens = need.tokens;
         let now = self.now();
         let mut state = self.lock();
         let slower = state.pace.slower(now);
         state.ledger.slow(slower);
+        if need.is_first && state.first_is_out {
+            let what = "tokens, until the first answer tells what one costs";
+            return Front::Behind(what.to_owned(), LimitKind::Tokens, Duration::ZERO);
+        }
         if !state.waiting.is_first(place) {
             let (at, limit) = state.ledger.earliest(now, tokens);
             // Exact for whoever has just come, and only he tells of it.
@@ -331,11 +353,13 @@ impl Limiter {
                 if finds_out {
                     state.unknown = Unknown::Asked;
                 }
+                state.first_is_out |= need.is_first;
                 state.waiting.served(place);
                 Front::Granted(Permit {
                     limiter: self,
                     entry,
                     finds_out,
+                    is_first: need.is_first,
                 })
             }
         }
@@ -437,9 +461,12 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         // Whatever the answer said has been learnt by now.
-        if self.finds_out {
+        if self.finds_out || self.is_first {
             let mut state = self.limiter.lock();
-            state.unknown = Unknown::No;
+            if self.finds_out {
+                state.unknown = Unknown::No;
+            }
+            state.first_is_out &= !self.is_first;
             state.waiting.wake_first();
         }
     }
