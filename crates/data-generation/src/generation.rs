@@ -92,6 +92,7 @@ impl DataGenerationPipeline {
             ..
         } = loaded;
         warnings.extend(credentials::warning(&value.model, &secrets, &origins));
+        warnings.extend(limits::warning(&value, &origins));
         DataGenerationPipeline {
             settings: value,
             origins,

@@ -5,12 +5,13 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use data_generation_config::Origins;
 use data_generation_llm_client::{LimitFile, LimitOptions, Rates};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Error;
-use crate::settings::ModelSettings;
+use crate::settings::{ModelSettings, Provider, Settings};
 
 /// `model.rate_limit`: requests a minute, or `auto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,6 +219,32 @@ pub(crate) fn file(
             path.display()
         ))
     })
+}
+
+/// What is odd about the limits of tokens: an answer may be as long as all that may be sent.
+pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> {
+    let Settings { model, limits, .. } = settings;
+    let most = model.max_tokens.map(u64::from)?;
+    let a_minute = model.token_limit.map(NonZeroU64::from);
+    let all = [
+        ("limits.tokens_per_second", limits.tokens_per_second),
+        ("model.token_limit", a_minute),
+        ("limits.tokens_per_day", limits.tokens_per_day),
+    ];
+    let named = all
+        .into_iter()
+        .filter_map(|(key, limit)| Some((key, limit?.get())));
+    let (key, limit) = named.min_by_key(|(_, limit)| *limit)?;
+    if model.provider == Provider::Offline || most < limit {
+        return None;
+    }
+    Some(format!(
+        "`model.max_tokens` is {most} ({}) and `{key}` {limit} ({}): an answer may use up the whole limit, so until \
+         the first ones have told what they cost requests go one by one, each alone in its time; set \
+         `model.max_tokens` to what an answer needs, or raise `{key}` if the endpoint allows more",
+        origins.of("model.max_tokens"),
+        origins.of(key),
+    ))
 }
 
 /// All limits together, as the client takes them.

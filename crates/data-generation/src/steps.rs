@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use data_generation_extractors::{ErrorKind as ExtractErrorKind, Extract};
 use data_generation_llm_client::{
     Answer, BoxError, Call, Client, Event as LlmEvent, LimitKind, Reply, Request,
-    WaitReason as LlmWait,
+    WaitReason as LlmWait, estimate_tokens,
 };
 use data_generation_llm_client::{ErrorKind as LlmErrorKind, Usage as LlmUsage};
 use data_generation_pipeline_core::{
@@ -16,6 +16,9 @@ use data_generation_pipeline_core::{
 use data_generation_templating::Prompts;
 use futures::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
+
+/// From so many answers on the dearest of them says what one may cost.
+const ENOUGH: usize = 8;
 
 /// Renders the prompts of a row and asks the model.
 pub(crate) struct Ask {
@@ -48,6 +51,13 @@ impl Ask {
             model.provider(),
             &model.identity(request),
         )
+    }
+
+    /// Tokens of a prompt, by the letters of the templates.
+    fn prompt_guess(&self) -> u64 {
+        let system = self.prompts.system().map(|prompt| prompt.source());
+        let texts = system.into_iter().chain([self.prompts.user().source()]);
+        texts.map(estimate_tokens).sum()
     }
 
     /// How many requests a command may have had under way when it died: as many as this one may, or as its journal
@@ -144,18 +154,31 @@ impl Step for Ask {
         let mut most_tokens = 0;
         for answer in &answers {
             let sent = answer.at - answer.latency;
-            let tokens = LlmUsage::of_body(&answer.body, 0).total_tokens;
-            most_tokens = tokens.max(most_tokens);
+            let usage = LlmUsage::of_body(&answer.body, 0);
+            most_tokens = usage.total_tokens.max(most_tokens);
             self.client
-                .sent_before(now.duration_since(sent).unwrap_or_default(), tokens);
+                .answered_before(now.duration_since(sent).unwrap_or_default(), usage);
         }
-        // What was under way when a command died is in no journal.
+        // A few answers say little of what the others would have cost.
+        if answers.len() < ENOUGH {
+            let guess = self.client.expected_tokens(self.prompt_guess());
+            most_tokens = most_tokens.max(guess);
+        }
+        for lost in past.unjournaled_since(since) {
+            let ago = lost.at().and_then(|at| now.duration_since(at).ok());
+            let ago = ago.unwrap_or_default();
+            let costs = [(lost.refused, 0), (lost.unanswered, most_tokens)];
+            for (requests, tokens) in costs {
+                (0..requests).for_each(|_| self.client.sent_before(ago, tokens));
+            }
+        }
+        // What was under way when a command died nobody could write down.
         if let Some(ago) = past.died().and_then(|died| now.duration_since(died).ok())
             && ago < window
         {
-            for _ in 0..self.most_under_way(&answers) {
-                self.client.sent_before(ago, most_tokens);
-            }
+            let under_way = self.most_under_way(&answers) as u64;
+            past.assume_under_way(under_way);
+            (0..under_way).for_each(|_| self.client.sent_before(ago, most_tokens));
         }
     }
 
@@ -287,8 +310,12 @@ impl Call for RowCall<'_> {
                 status,
                 latency,
                 usage,
+                arrived,
                 ..
             } => {
+                if !arrived {
+                    self.cx.never_arrived();
+                }
                 self.cx.answered(*status, *latency);
                 if let Some(usage) = usage {
                     self.cx.spent(usage.prompt_tokens, usage.completion_tokens);

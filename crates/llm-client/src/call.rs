@@ -69,6 +69,8 @@ pub enum Event {
         latency: Duration,
         /// What it cost, where it was paid for.
         usage: Option<Usage>,
+        /// Whether it reached the endpoint, as far as anybody can tell.
+        arrived: bool,
     },
     /// The request came to nothing and will be sent again.
     Retrying {

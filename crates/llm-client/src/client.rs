@@ -16,7 +16,7 @@ use crate::limit::Limiter;
 use crate::outage::Outage;
 use crate::question::Question;
 use crate::retry::Schedule;
-use crate::{Call, ClientOptions, Error, LimitOptions, Model, Reply, Request};
+use crate::{Call, ClientOptions, Error, LimitOptions, Model, Reply, Request, Usage};
 
 /// Asks a [`Model`] for many tasks at once, and is the only one that waits and repeats.
 ///
@@ -160,6 +160,18 @@ impl Client {
     /// Counts a request of so many tokens that left so long ago, in an earlier run for example.
     pub fn sent_before(&self, ago: Duration, tokens: u64) {
         self.limiter.sent_before(ago, tokens);
+    }
+
+    /// Counts a request with a known answer that left so long ago, and learns from it how long answers are.
+    pub fn answered_before(&self, ago: Duration, usage: Usage) {
+        self.estimator.answered(usage.completion_tokens);
+        self.sent_before(ago, usage.total_tokens);
+    }
+
+    /// The most tokens that a request of this model is likely to cost, of whose prompt this is a guess.
+    pub fn expected_tokens(&self, prompt_tokens: u64) -> u64 {
+        self.estimator
+            .tokens(prompt_tokens, self.model.max_tokens())
     }
 
     /// A line in the log about somebody who waits for a limit; not one for everybody.

@@ -6,8 +6,10 @@ use crate::Usage;
 const FIRST: u32 = 8;
 /// The weight of one more answer, once there were enough.
 const WEIGHT: f64 = 0.02;
-/// An answer whose length nobody limits, before the first ones are known.
+/// An answer whose length nobody limits, before the first ones are known, is as long as this, ...
 const UNKNOWN: f64 = 1024.0;
+/// ... or so many times as long as the longest that is known.
+const LONGER: f64 = 2.0;
 /// How many standard deviations lie between what is expected and what is reserved.
 const CAUTION: f64 = 3.0;
 
@@ -21,6 +23,8 @@ struct Learnt {
     /// Counted tokens of the prompt for each that was guessed.
     prompt: Spread,
     completion: Spread,
+    /// Tokens of the longest answer, those included that did not say themselves how long they were.
+    longest: Option<u64>,
     /// Requests whose tokens are reserved and not settled.
     open: u32,
 }
@@ -51,13 +55,26 @@ impl Estimator {
         let learnt = self.lock();
         let most = max_tokens.map_or(f64::INFINITY, |most| most as f64);
         if learnt.answers < FIRST {
+            let longest = learnt.longest.unwrap_or(0) as f64;
+            let answer = max_tokens.map_or((LONGER * longest).max(UNKNOWN), |_| most);
             // A guess by letters is seldom wrong by more than this.
-            return (guess as f64 * 1.3 + max_tokens.map_or(UNKNOWN, |_| most)).ceil() as u64;
+            return (guess as f64 * 1.3 + answer).ceil() as u64;
         }
         let prompt = guess as f64 * learnt.prompt.bound(1);
         // Those that are under way together are seldom all long: what is reserved for all of them has to do.
         let completion = learnt.completion.bound(learnt.open + 1).min(most);
         (prompt + completion).ceil() as u64
+    }
+
+    /// Whether nobody can say how long an answer is: not even one is known, and nothing limits them.
+    pub(crate) fn is_blank(&self, max_tokens: Option<u64>) -> bool {
+        max_tokens.is_none() && self.lock().longest.is_none()
+    }
+
+    /// So long was an answer.
+    pub(crate) fn answered(&self, completion_tokens: u64) {
+        let mut learnt = self.lock();
+        learnt.longest = learnt.longest.max(Some(completion_tokens));
     }
 
     /// Tokens of the prompt alone, as far as it is known what this endpoint counts.
@@ -77,6 +94,8 @@ impl Estimator {
     pub(crate) fn closed(&self, guess: u64, usage: Option<Usage>) {
         let mut learnt = self.lock();
         learnt.open = learnt.open.saturating_sub(1);
+        let length = usage.map(|usage| usage.completion_tokens);
+        learnt.longest = learnt.longest.max(length);
         let Some(usage) = usage.filter(|usage| !usage.estimated) else {
             return;
         };
@@ -115,6 +134,22 @@ mod tests {
         let estimator = Estimator::default();
         assert_eq!(estimator.tokens(100, Some(5000)), 5130);
         assert_eq!(estimator.tokens(100, None), 1154);
+    }
+
+    #[test]
+    fn before_enough_is_known_an_answer_whose_length_nobody_limits_is_twice_the_longest() {
+        let estimator = Estimator::default();
+        assert!(estimator.is_blank(None) && !estimator.is_blank(Some(10)));
+        estimator.opened();
+        estimator.closed(100, None);
+        assert!(estimator.is_blank(None), "a failure says nothing of it");
+        estimator.opened();
+        estimator.closed(100, usage(100, 3_000));
+        assert!(!estimator.is_blank(None));
+        assert_eq!(estimator.tokens(100, None), 6_130);
+        estimator.answered(10);
+        assert_eq!(estimator.tokens(100, None), 6_130);
+        assert_eq!(estimator.tokens(100, Some(500)), 630);
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub(crate) struct Ledger {
     not_ours: Vec<Meter>,
     /// Requests that may leave at once.
     burst: u64,
+    /// Whether the shared file lacks something of this, because it could not be written.
+    #[serde(skip)]
+    pub(crate) is_unsaved: bool,
 }
 
 /// Where one request stands in the books.
@@ -88,6 +91,7 @@ impl Ledger {
             meters: limits.into_iter().map(Meter::new).collect(),
             not_ours: Vec::new(),
             burst: burst.max(1),
+            is_unsaved: false,
         }
     }
 
@@ -118,21 +122,20 @@ impl Ledger {
     }
 
     /// What others have sent too, as they wrote it down; the limits stay one's own. What nobody here counts is
-    /// kept for those who do.
+    /// kept for those who do. Where something of this is not in it, the more counts of what both have: a file that
+    /// cannot be written would give back again and again what has left since.
     pub(crate) fn take_over(&mut self, shared: Ledger, now: Micros) {
-        self.not_ours.clear();
+        if !self.is_unsaved {
+            self.not_ours.clear();
+        }
+        let is_unsaved = self.is_unsaved;
         for mut theirs in shared.meters.into_iter().chain(shared.not_ours) {
             if !theirs.is_sound(now) {
                 continue;
             }
-            match self
-                .meters
-                .iter_mut()
-                .find(|own| own.limit.is_like(theirs.limit))
-            {
-                Some(own) => {
-                    own.take_over(theirs);
-                }
+            match self.books(theirs.limit) {
+                Some(own) if is_unsaved => own.merge(&theirs),
+                Some(own) => own.take_over(theirs),
                 None => self.not_ours.push(theirs),
             }
         }

@@ -45,6 +45,8 @@ pub struct Limiter {
     share: Option<LimitFile>,
     /// Whether there is anything to keep: asked for each request.
     in_use: AtomicBool,
+    /// Whether there is something to tell: asked for each request too.
+    to_tell: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -59,8 +61,12 @@ struct State {
     burst: u64,
     /// Nobody has said yet what the limits are: one request alone finds out.
     unknown: Unknown,
-    /// Whether it was told that the shared file cannot be used.
-    told: bool,
+    /// One is under way that will tell what a request costs.
+    first_is_out: bool,
+    /// Why the shared file cannot be used, from when that was first met until it is told.
+    trouble: Option<String>,
+    /// Whether it was ever met.
+    met_trouble: bool,
     /// Where the endpoint allows less than is configured.
     pace: Pace,
     /// Only the first one watches the clock.
@@ -76,12 +82,22 @@ enum Unknown {
     Asked,
 }
 
+/// What somebody asks for who asks for a permit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) tokens: u64,
+    /// Nobody knows what one costs: only one such request is under way, and those after it know.
+    pub(crate) is_first: bool,
+}
+
 /// The right to send one request, with what is reserved for it.
 #[derive(Debug)]
 pub struct Permit<'a> {
     limiter: &'a Limiter,
     entry: Entry,
     finds_out: bool,
+    /// Those that know as little wait for it.
+    is_first: bool,
 }
 
 /// A limit that would have to be waited for longer than anybody wants to.
@@ -117,7 +133,9 @@ impl Limiter {
             } else {
                 Unknown::No
             },
-            told: false,
+            first_is_out: false,
+            trouble: None,
+            met_trouble: false,
             pace: Pace::default(),
             waiting: Queue::default(),
         };
@@ -126,6 +144,7 @@ impl Limiter {
             start: BEFORE + start,
             share: options.share.clone(),
             in_use: AtomicBool::new(!options.is_none()),
+            to_tell: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -155,21 +174,25 @@ impl Limiter {
         longest: Duration,
         on_wait: impl FnOnce(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
-        self.acquire_in(Lane::New, tokens, longest, on_wait).await
+        let need = || Need {
+            tokens: tokens(),
+            is_first: false,
+        };
+        self.acquire_in(Lane::New, need, longest, on_wait).await
     }
 
     /// The same for somebody in either lane.
     pub(crate) async fn acquire_in(
         &self,
         lane: Lane,
-        tokens: impl Fn() -> u64,
+        need: impl Fn() -> Need,
         longest: Duration,
         on_wait: impl FnOnce(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
         let ticket = self.queue(lane);
         let mut on_wait = Some(on_wait);
         loop {
-            match self.poll(ticket.place, tokens()) {
+            match self.poll(ticket.place, need()) {
                 Front::Granted(permit) => return Ok(permit),
                 Front::At(time, limit) => {
                     let wait = time.saturating_duration_since(Instant::now());
@@ -245,6 +268,15 @@ impl Limiter {
         state.pace.pushed_back(now, wait)
     }
 
+    /// Why the limits are not shared although they should be; said once.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let is_there = self.to_tell.load(Ordering::Relaxed);
+        is_there.then(|| {
+            self.to_tell.store(false, Ordering::Relaxed);
+            self.lock().trouble.take()
+        })?
+    }
+
     /// Whether there are any limits, or may be.
     pub(crate) fn is_in_use(&self) -> bool {
         self.in_use.load(Ordering::Relaxed)
@@ -301,11 +333,16 @@ impl Limiter {
         }
     }
 
-    fn poll(&self, place: Place, tokens: u64) -> Front<'_> {
+    fn poll(&self, place: Place, need: Need) -> Front<'_> {
+        let tokens = need.tokens;
         let now = self.now();
         let mut state = self.lock();
         let slower = state.pace.slower(now);
         state.ledger.slow(slower);
+        if need.is_first && state.first_is_out {
+            let what = "tokens, until the first answer tells what one costs";
+            return Front::Behind(what.to_owned(), LimitKind::Tokens, Duration::ZERO);
+        }
         if !state.waiting.is_first(place) {
             let (at, limit) = state.ledger.earliest(now, tokens);
             // Exact for whoever has just come, and only he tells of it.
@@ -331,11 +368,13 @@ impl Limiter {
                 if finds_out {
                     state.unknown = Unknown::Asked;
                 }
+                state.first_is_out |= need.is_first;
                 state.waiting.served(place);
                 Front::Granted(Permit {
                     limiter: self,
                     entry,
                     finds_out,
+                    is_first: need.is_first,
                 })
             }
         }
@@ -422,9 +461,16 @@ impl State {
         };
         let (value, shared) = share.with(&mut self.ledger, now, act);
         if let Err(error) = shared
-            && !std::mem::replace(&mut self.told, true)
+            && !std::mem::replace(&mut self.met_trouble, true)
         {
-            tracing::warn!(file = %share.path().display(), %error, "the limits are not shared: the file cannot be used");
+            let file = share.path().display();
+            let message = format!(
+                "the limits are not shared for now: {file} could not be used ({error}); this run goes on to keep \
+                 them alone, and others with the same key do not hear of what it sends"
+            );
+            tracing::warn!("{message}");
+            self.trouble = Some(message);
+            limiter.to_tell.store(true, Ordering::Relaxed);
         }
         value
     }
@@ -454,9 +500,12 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         // Whatever the answer said has been learnt by now.
-        if self.finds_out {
+        if self.finds_out || self.is_first {
             let mut state = self.limiter.lock();
-            state.unknown = Unknown::No;
+            if self.finds_out {
+                state.unknown = Unknown::No;
+            }
+            state.first_is_out &= !self.is_first;
             state.waiting.wake_first();
         }
     }
@@ -617,5 +666,38 @@ mod tests {
         }
         assert!(times[119] - times[0] < Duration::from_secs(130));
         assert!(!later.is_blank(), "it knows what the others have sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shared_file_that_cannot_be_written_takes_no_limit_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = || {
+            let share = LimitFile::open(dir.path().join("x.json")).unwrap();
+            Limiter::new(&LimitOptions {
+                share: Some(share),
+                ..LimitOptions::per_minute(NonZeroU32::new(60))
+            })
+        };
+        let (limiter, other) = (of(), of());
+        times(&limiter, 2).await;
+        assert_eq!(limiter.trouble(), None);
+        // What is written beside the file cannot be: the file stays as it is, and can be read.
+        let beside = dir.path().join("x.new");
+        std::fs::create_dir(&beside).unwrap();
+        let start = Instant::now();
+        let sent = times(&limiter, 100).await;
+        for pair in sent.windows(61) {
+            assert!(pair[60] - pair[0] > Duration::from_secs(60));
+        }
+        assert!(start.elapsed() < Duration::from_secs(110));
+        let trouble = limiter.trouble().unwrap();
+        assert!(trouble.contains("x.json could not be used"), "{trouble}");
+        assert_eq!(limiter.trouble(), None, "it is said once");
+        // Once it can be written, everybody hears of all that was sent.
+        std::fs::remove_dir(&beside).unwrap();
+        limiter.acquire().await;
+        let start = Instant::now();
+        other.acquire().await;
+        assert!(start.elapsed() >= Duration::from_millis(900));
     }
 }

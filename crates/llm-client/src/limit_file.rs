@@ -63,7 +63,8 @@ impl LimitFile {
     }
 
     /// Looks and changes, alone among all processes. `ledger` gets what all have sent, and what it holds afterwards
-    /// is what all others see. Where the file cannot be read or written it is used as it is.
+    /// is what all others see. Where the file cannot be read or written it is used as it is, and remembers that
+    /// it is ahead of the file.
     pub(crate) fn with<T>(
         &self,
         ledger: &mut Ledger,
@@ -73,6 +74,7 @@ impl LimitFile {
         let read = self.lock().and_then(|()| self.read(ledger, now));
         let value = act(ledger);
         let done = read.and_then(|()| self.write(ledger));
+        ledger.is_unsaved = done.is_err();
         // Closing would do it too, but the file stays open.
         let unlocked = self.0.lock.unlock();
         (value, done.and(unlocked))

@@ -215,6 +215,21 @@ impl Meter {
         };
     }
 
+    /// The more of both.
+    pub(crate) fn merge(&mut self, theirs: &Meter) {
+        for (number, amount) in &theirs.pieces {
+            let place = self.pieces.partition_point(|(piece, _)| piece < number);
+            let own = self.pieces.get(place).filter(|(piece, _)| piece == number);
+            let more = amount.saturating_sub(own.map_or(0, |(_, own)| *own));
+            if more > 0 {
+                self.add(*number, more);
+            }
+        }
+        self.next = self.next.max(theirs.next);
+        self.held = self.held.max(theirs.held);
+        self.credit = self.credit.min(theirs.credit);
+    }
+
     /// How much is remembered.
     pub(crate) fn sum(&self) -> u64 {
         self.sum

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use crate::body::{self, Reading};
 use crate::gate::{Slot, Stopped, Wait, Why};
 use crate::next::Next;
-use crate::reserve::{Refused, Reserved, guess_of};
+use crate::reserve::{Refused, Reserved, guess_of, never_arrived};
 use crate::retry::Spent;
 use crate::{
     Answer, Budget, Call, ClassifyOptions, Client, Error, ErrorKind, Event, Reply, Request,
@@ -238,6 +238,10 @@ impl<'a> Question<'a> {
         if waited {
             self.call.event(&Event::Resumed);
         }
+        if let Some(message) = self.client.limiter.trouble() {
+            let class = "limits_not_shared";
+            self.call.event(&Event::Warned { class, message });
+        }
         match reserved {
             Some(Ok(reserved)) if slot.is_open() && !*self.client.held.borrow() => {
                 Ok(Some(reserved))
@@ -290,6 +294,9 @@ impl<'a> Question<'a> {
         let usage = reading
             .as_ref()
             .map(|reading| Usage::of_reading(reading, self.prompt_tokens));
+        let arrived = outcome
+            .as_ref()
+            .map_or_else(|error| !never_arrived(error.kind()), |_| true);
         reserved.settle(&outcome, usage);
         slot.answered(usage.map(|usage| usage.completion_tokens));
         self.call.event(&Event::Answered {
@@ -297,6 +304,7 @@ impl<'a> Question<'a> {
             status,
             latency,
             usage,
+            arrived,
         });
         match &outcome {
             Ok(answer) => {

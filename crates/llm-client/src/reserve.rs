@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::limit::{Permit, TooLong};
+use crate::limit::{Need, Permit, TooLong};
 use crate::queue::Lane;
 use crate::reply::estimate_tokens;
 use crate::{Answer, Client, LimitKind, Request, TransportError, TransportKind, Usage};
@@ -54,12 +54,16 @@ impl<'a> Reserved<'a> {
                 )));
             }
         }
-        let tokens = || match reserved.counted {
-            true => client.estimator.tokens(guess, client.model.max_tokens()),
-            false => 0,
+        let most = client.model.max_tokens();
+        let need = || match reserved.counted {
+            true => Need {
+                tokens: client.estimator.tokens(guess, most),
+                is_first: client.estimator.is_blank(most),
+            },
+            false => Need::default(),
         };
         let longest = Duration::from_secs(client.options.retry.max_pause_s);
-        let permit = limiter.acquire_in(lane, tokens, longest, on_wait);
+        let permit = limiter.acquire_in(lane, need, longest, on_wait);
         let permit = telling(client, permit).await.map_err(Refused::TooLong)?;
         reserved.permit = Some(permit);
         if reserved.counted {
@@ -92,10 +96,11 @@ impl<'a> Reserved<'a> {
             (Ok(_), None) => Some(0),
             (Err(error), None) => never_arrived(error.kind()).then_some(0),
         };
+        // First, because whoever is woken by the other reserves by what is known.
+        self.close(usage);
         if let (Some(permit), Some(tokens)) = (self.permit.take(), tokens) {
             permit.settle(tokens);
         }
-        self.close(usage);
     }
 
     fn close(&mut self, usage: Option<Usage>) {
@@ -112,7 +117,7 @@ impl Drop for Reserved<'_> {
 }
 
 /// Nobody counts what nobody got.
-fn never_arrived(kind: TransportKind) -> bool {
+pub(crate) fn never_arrived(kind: TransportKind) -> bool {
     use TransportKind as Kind;
     matches!(
         kind,

@@ -81,6 +81,7 @@ mod step;
 mod stop;
 mod swap;
 mod times;
+mod unjournaled;
 mod work;
 mod writer;
 
@@ -102,3 +103,4 @@ pub use status::{Latencies, State, Status, status};
 pub use step::{Aside, Draft, Step, StepContext, StepError, Workflow};
 pub use stop::{StopHandle, StopKind, StopReason};
 pub use times::{Span, Times, WaitReason};
+pub use unjournaled::Unjournaled;

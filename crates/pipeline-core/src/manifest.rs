@@ -11,6 +11,7 @@ use crate::disk::Disk;
 use crate::error::{Change, Error, ErrorKind};
 use crate::report::{Counts, Report};
 use crate::times::Times;
+use crate::unjournaled::Unjournaled;
 
 /// The format of run folders that this version writes and reads.
 const FORMAT: u32 = 1;
@@ -115,6 +116,10 @@ pub struct Command {
     /// Where its time went, before its end as of the last checkpoint; `None` where nobody measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
+    /// Its requests of which the journal holds nothing, oldest first, before its end as of the last checkpoint; for
+    /// limits that a new start must not fill up again, so those of long ago may be missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unjournaled: Vec<Unjournaled>,
 }
 
 impl Command {
@@ -255,6 +260,7 @@ impl Manifest {
             changed: changes.iter().map(ToString::to_string).collect(),
             of_rows: true,
             times: None,
+            unjournaled: Vec::new(),
         });
     }
 
@@ -270,6 +276,20 @@ impl Manifest {
         };
         if !of_rows {
             self.counts = counts;
+        }
+    }
+
+    /// Notes the requests of the command of which the journal holds nothing.
+    pub(crate) fn note_unjournaled(&mut self, requests: Vec<Unjournaled>) {
+        if let Some(command) = self.commands.last_mut() {
+            command.unjournaled = requests;
+        }
+    }
+
+    /// Notes more of them, for a command that did not come to it.
+    pub(crate) fn add_unjournaled(&mut self, requests: Option<Unjournaled>) {
+        if let Some(command) = self.commands.last_mut() {
+            command.unjournaled.extend(requests);
         }
     }
 

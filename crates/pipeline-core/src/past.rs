@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::journal::{self, JournaledAnswer};
 use crate::manifest::Manifest;
+use crate::unjournaled::Unjournaled;
 
 /// Whether the last command that may have sent something ended without saying so. One that only judged again has
 /// sent nothing, and a command for some rows may be such.
@@ -30,6 +32,9 @@ const CHECKPOINT: Duration = Duration::from_secs(31);
 pub struct Past<'a> {
     dir: &'a Path,
     died: Option<SystemTime>,
+    unjournaled: Vec<Unjournaled>,
+    /// What a step takes to have been under way then.
+    assumed: AtomicU64,
 }
 
 impl<'a> Past<'a> {
@@ -41,7 +46,33 @@ impl<'a> Past<'a> {
             .ok()
             .filter(|_| was_at_work);
         let died = written.map(|at| (at + CHECKPOINT).min(SystemTime::now()));
-        Past { dir, died }
+        let commands = manifest.map_or(&[][..], |manifest| &manifest.commands);
+        let unjournaled = commands.iter().flat_map(|command| &command.unjournaled);
+        Past {
+            dir,
+            died,
+            unjournaled: unjournaled.cloned().collect(),
+            assumed: AtomicU64::new(0),
+        }
+    }
+
+    /// The requests that left since then and of which the journal holds nothing, as far as the commands before this
+    /// one came to write them down.
+    pub fn unjournaled_since(&self, since: SystemTime) -> impl Iterator<Item = &Unjournaled> {
+        let is_later = move |lost: &&Unjournaled| lost.at().is_some_and(|at| at >= since);
+        self.unjournaled.iter().filter(is_later)
+    }
+
+    /// Notes how many requests were under way when the last command [died](Self::died), as well as anybody can
+    /// tell: the next start counts them too, among the [unjournaled](Self::unjournaled_since).
+    pub fn assume_under_way(&self, requests: u64) {
+        self.assumed.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    pub(crate) fn assumed(&self) -> Option<Unjournaled> {
+        let requests = self.assumed.load(Ordering::Relaxed);
+        let died = self.died.filter(|_| requests > 0)?;
+        Some(Unjournaled::at_death(died, requests))
     }
 
     /// When the command before this one ended without saying so, at the latest: what it had under way then

@@ -29,6 +29,7 @@ use crate::shared::Shared;
 use crate::step::{Draft, StepContext, StepError, Workflow};
 use crate::stop::StopHandle;
 use crate::swap::{self, NewFiles};
+use crate::unjournaled::UnderWay;
 use crate::work;
 use crate::writer::WriterHandle;
 
@@ -438,6 +439,7 @@ impl<'a> Pass<'a> {
             may_send: false,
             furthest: 0,
             clock: RowClock::new(&self.shared.clock),
+            under_way: UnderWay::new(&self.shared.unjournaled),
         }
     }
 

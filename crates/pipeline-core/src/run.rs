@@ -274,6 +274,7 @@ impl Job {
         for step in &self.workflow.steps {
             step.resume(&past);
         }
+        let of_the_dead = past.assumed();
         let Looked {
             mut before,
             plan,
@@ -300,6 +301,8 @@ impl Job {
             }
         }
 
+        // Whoever comes after this command knows only of this one that it died, if it does.
+        manifest.add_unjournaled(of_the_dead);
         manifest.hashes = self.hashes.clone();
         let (settings, command) = (self.settings.clone(), self.command.clone());
         match facts {
@@ -388,6 +391,7 @@ impl Job {
             left_pending: Some(0),
             times: shared.clock.times(),
         };
+        manifest.note_unjournaled(shared.unjournaled.list());
         // The manifest has what the command did.
         manifest.end(&report);
         report = report.with_left(left);

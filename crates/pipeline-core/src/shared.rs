@@ -14,12 +14,14 @@ use crate::event::{Batch, Event, Observer};
 use crate::record::FailureReason;
 use crate::step::Aside;
 use crate::stop::{StopHandle, StopKind};
+use crate::unjournaled::Tally;
 use crate::writer::WriterHandle;
 
 /// What all rows of a run have in common.
 pub(crate) struct Shared {
     pub(crate) writer: WriterHandle,
     pub(crate) counters: Counters,
+    pub(crate) unjournaled: Tally,
     pub(crate) clock: Clock,
     pub(crate) stop: StopHandle,
     observers: Vec<Arc<dyn Observer>>,
@@ -41,6 +43,7 @@ impl Shared {
         Shared {
             writer,
             counters: Counters::default(),
+            unjournaled: Tally::default(),
             clock: Clock::new(began),
             stop,
             observers,

@@ -17,6 +17,7 @@ use crate::record::Usage;
 use crate::row::{Row, RowId};
 use crate::shared::Shared;
 use crate::stop::StopKind;
+use crate::unjournaled::{Loss, UnderWay};
 
 /// One step of a workflow.
 ///
@@ -272,6 +273,7 @@ pub struct StepContext<'a> {
     /// How many steps came through, one after the other, at best.
     pub(crate) furthest: usize,
     pub(crate) clock: RowClock<'a>,
+    pub(crate) under_way: UnderWay<'a>,
 }
 
 impl StepContext<'_> {
@@ -306,6 +308,7 @@ impl StepContext<'_> {
             self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
             StepError::Stopped
         })?;
+        self.under_way.is_journaled();
         self.answers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -355,6 +358,7 @@ impl StepContext<'_> {
         let attempt = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.counters.count_request(attempt);
         self.clock.asks();
+        self.under_way.leaves();
         self.shared.event(&Event::Sending {
             id: self.row,
             attempt,
@@ -362,9 +366,20 @@ impl StepContext<'_> {
         attempt
     }
 
+    /// The request that [`answered`](Self::answered) is about to tell of never reached anybody, and so cost nothing.
+    pub fn never_arrived(&self) {
+        self.under_way.is_lost(Loss::Refused);
+    }
+
     /// The request ended after `latency`: with an answer of this status, or with none. Call it once for each
     /// [`next_attempt`](Self::next_attempt).
     pub fn answered(&self, status: Option<u16>, latency: std::time::Duration) {
+        match status {
+            // The journal gets it.
+            Some(200..300) => {}
+            Some(_) => self.under_way.is_lost(Loss::Refused),
+            None => self.under_way.is_lost(Loss::Unanswered),
+        }
         self.shared.counters.count_answer();
         self.clock.is_answered();
         self.shared.event(&Event::Answered {

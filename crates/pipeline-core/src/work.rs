@@ -28,6 +28,7 @@ use crate::run::RunOptions;
 use crate::shared::{Counters, Shared};
 use crate::step::{Draft, StepContext, StepError, Workflow};
 use crate::stop::StopKind;
+use crate::unjournaled::UnderWay;
 
 /// How often it is looked whether another number of rows is worth being at work, where nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -252,6 +253,7 @@ impl<'a> Work<'a> {
                     may_send: true,
                     furthest: 0,
                     clock: RowClock::new(&shared.clock),
+                    under_way: UnderWay::new(&shared.unjournaled),
                 };
                 let work = work_on(shared, self.workflow, row, cx, is_news);
                 Some((bytes, work))
@@ -304,6 +306,8 @@ impl<'a> Work<'a> {
     fn checkpoint(&mut self) {
         let counts = self.seen.counts(&self.plan, &self.shared.counters);
         self.manifest.note(counts, self.shared.clock.times());
+        self.manifest
+            .note_unjournaled(self.shared.unjournaled.list());
         if let Err(error) = self.manifest.write(self.disk, self.dir) {
             tracing::warn!(%error, "the manifest could not be brought up to date");
         }

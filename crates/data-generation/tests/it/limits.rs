@@ -1,11 +1,14 @@
 //! Limits over more than one command, on a clock that only tests can have.
 
+use std::future::IntoFuture;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use data_generation::llm::Answer;
+use data_generation::StopHandle;
+use data_generation::llm::{Answer, Model, Request, TransportError};
+use futures::future::BoxFuture;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::harness::{Home, Says, words};
 
@@ -46,16 +49,104 @@ async fn a_new_start_refills_no_limit() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_killed_command_had_under_way_counts_as_sent() {
-    let home = Home::new();
-    seconds_until_first(&home, &["a"], ("model.rate_limit", 6)).await;
+/// A model that never answers.
+struct Silent;
+
+impl Model for Silent {
+    fn provider(&self) -> &str {
+        "test"
+    }
+
+    fn model(&self) -> &str {
+        "test-1"
+    }
+
+    fn ask<'a>(&'a self, _: &'a Request, _: u32) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Makes the folder look as if its last command had been killed.
+fn kill(home: &Home) {
     let manifest = home.dir.path().join("demo/run.json");
     let ended = std::fs::read_to_string(&manifest).unwrap();
     let mut value: serde_json::Value = serde_json::from_str(&ended).unwrap();
     value["ended"] = json!(null);
-    value["commands"][0]["ended"] = json!(null);
+    for command in value["commands"].as_array_mut().unwrap() {
+        command["ended"] = json!(null);
+    }
     std::fs::write(&manifest, value.to_string()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_were_refused_count_as_sent_after_a_new_start() {
+    let home = Home::new();
+    let says = Says::new(|_, attempt| match attempt {
+        1 => Answer::from_body(500, "{}"),
+        _ => Answer::text("fine"),
+    });
+    let builder = home.builder().own_model(says).rate_limit(Some(6));
+    let pipeline = builder.build().unwrap();
+    let report = pipeline.run(words(&["a", "b", "c"])).await.unwrap();
+    assert_eq!((report.counts.ok, report.requests), (3, 6));
+    let more = ["a", "b", "c", "d"];
+    // They cost no tokens.
+    let wait = seconds_until_first(&home, &more, ("model.token_limit", 1_200)).await;
+    assert!(wait < 10.0, "{wait} s");
+    let home = Home::new();
+    let says = Says::new(|_, _| Answer::from_body(400, "{}"));
+    let builder = home.builder().own_model(says).rate_limit(Some(3));
+    let pipeline = builder.build().unwrap();
+    pipeline.run(words(&["a", "b", "c"])).await.unwrap();
+    let wait = seconds_until_first(&home, &["d"], ("model.rate_limit", 3)).await;
+    assert!((50.0..63.0).contains(&wait), "{wait} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_were_cut_off_count_as_sent_with_all_that_they_may_have_cost() {
+    for limit in [("model.rate_limit", 3), ("model.token_limit", 1_200)] {
+        let home = Home::new();
+        let pipeline = home.builder().own_model(Silent).build().unwrap();
+        let stop = StopHandle::new();
+        let running = pipeline.run(words(&["a", "b", "c"])).stop_handle(&stop);
+        let (report, ()) = tokio::join!(running.into_future(), async {
+            sleep(Duration::from_secs(5)).await;
+            stop.interrupt_within(Duration::from_secs(1));
+        });
+        assert_eq!(report.unwrap().cut, 3);
+        let wait = seconds_until_first(&home, &["a"], limit).await;
+        assert!((50.0..63.0).contains(&wait), "{limit:?}: {wait} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_under_way_at_death_counts_before_anything_is_known_and_after_the_next_death() {
+    let home = Home::new();
+    // Five at once, each of about 1,030 tokens as far as anybody knows.
+    let limit = ("model.token_limit", 7_000);
+    seconds_until_first(&home, &["a"], limit).await;
+    for file in ["journal.jsonl", "result.jsonl"] {
+        home.file(&format!("demo/{file}"), "");
+    }
+    kill(&home);
+    let (says, _) = timed();
+    let builder = home.builder().own_model(says);
+    let pipeline = builder.set(limit.0, limit.1).build().unwrap();
+    pipeline.run(words(&["b"])).await.unwrap();
+    for file in ["journal.jsonl", "result.jsonl"] {
+        home.file(&format!("demo/{file}"), "");
+    }
+    kill(&home);
+    // Twice five of them are more than this.
+    let wait = seconds_until_first(&home, &["c"], limit).await;
+    assert!((50.0..63.0).contains(&wait), "{wait} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_command_had_under_way_counts_as_sent() {
+    let home = Home::new();
+    seconds_until_first(&home, &["a"], ("model.rate_limit", 6)).await;
+    kill(&home);
     // One is in the journal, five may have been under way: the six of this minute.
     let wait = seconds_until_first(&home, &["a", "b"], ("model.rate_limit", 6)).await;
     assert!((50.0..63.0).contains(&wait), "{wait} s");
@@ -66,12 +157,7 @@ async fn what_a_killed_command_had_under_way_by_itself_is_no_more_than_it_had_fo
     for (limit, waits) in [(9, true), (20, false)] {
         let home = Home::new();
         seconds_until_first(&home, &["a"], ("model.rate_limit", limit)).await;
-        let manifest = home.dir.path().join("demo/run.json");
-        let ended = std::fs::read_to_string(&manifest).unwrap();
-        let mut value: serde_json::Value = serde_json::from_str(&ended).unwrap();
-        value["ended"] = json!(null);
-        value["commands"][0]["ended"] = json!(null);
-        std::fs::write(&manifest, value.to_string()).unwrap();
+        kill(&home);
         let (says, times) = timed();
         let builder = home.builder().own_model(says).rate_limit(Some(limit));
         let pipeline = builder.concurrency_auto().build().unwrap();

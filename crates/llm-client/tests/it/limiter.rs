@@ -4,9 +4,14 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_generation_llm_client::{LimitFile, LimitKind, LimitOptions, Limiter, Rates};
+use data_generation_llm_client::{
+    Answer, Event, LimitFile, LimitKind, LimitOptions, Limiter, Rates, WaitReason,
+};
 use futures::future::join_all;
+use serde_json::json;
 use tokio::time::{Instant, advance};
+
+use crate::scripted::{Scripted, Watched, at_once, client, row, status};
 
 fn limiter(requests: u32) -> Arc<Limiter> {
     Arc::new(Limiter::per_minute(NonZeroU32::new(requests).unwrap()))
@@ -234,4 +239,48 @@ async fn tokens_that_one_gives_back_another_one_uses() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_knows_what_an_answer_costs_one_goes_alone_and_the_others_hear_of_it() {
+    const LIMIT: u64 = 10_000;
+    const MINUTE: Duration = Duration::from_secs(60);
+    let answer = json!({
+        "choices": [{"message": {"content": "good"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 4_000, "total_tokens": 4_020},
+    });
+    let model = Scripted::slow(Duration::from_secs(20), move |nth, _| match nth {
+        // A failure says nothing of it.
+        0 => status(500, ""),
+        _ => Ok(Answer::from_body(200, answer.to_string())),
+    });
+    let mut options = at_once(10);
+    options.limits.tokens.a_minute = NonZeroU64::new(LIMIT);
+    let client = client(&model, options);
+    let call = Watched::default();
+    join_all((0..12).map(|n| {
+        let (client, call) = (&client, &call);
+        async move { client.ask_for(&row(n), call).await.unwrap() }
+    }))
+    .await;
+    let times = model.times();
+    assert!(times[1] - times[0] >= Duration::from_secs(20));
+    assert!(times[2] - times[1] >= Duration::from_secs(20));
+    for first in &times {
+        let minute = times[1..]
+            .iter()
+            .filter(|at| *at >= first && **at < *first + MINUTE);
+        let tokens = minute.count() as u64 * 4_020;
+        assert!(tokens <= LIMIT, "{tokens} in a minute");
+    }
+    let events = call.events.lock().unwrap();
+    let told = events.iter().filter(|event| match event {
+        Event::Waiting {
+            on: WaitReason::RateLimit { limit, .. },
+            ..
+        } => limit == "tokens, until the first answer tells what one costs",
+        _ => false,
+    });
+    // All that had a slot but the one that was asking, and whoever got the slot of the one that failed.
+    assert_eq!(told.count(), 10);
 }
