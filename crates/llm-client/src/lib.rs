@@ -61,6 +61,7 @@ mod shapes;
 mod symptoms;
 mod transport;
 mod usual;
+mod watch;
 mod window;
 
 pub use answer::{Answer, Headers};

@@ -1,14 +1,9 @@
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
 use crate::limit::{Permit, TooLong};
 use crate::queue::Lane;
 use crate::reply::estimate_tokens;
 use crate::{Answer, Client, LimitKind, Request, TransportError, TransportKind, Usage};
-
-/// Whoever waits longer for a limit is worth a line in the log, one in this time.
-const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// What limits allow one request to use, from before it leaves until it is known what it cost.
 pub(crate) struct Reserved<'a> {
@@ -32,7 +27,7 @@ impl<'a> Reserved<'a> {
         client: &'a Client,
         lane: Lane,
         guess: u64,
-        on_wait: impl FnOnce(&str, LimitKind, Duration),
+        on_wait: impl FnMut(&str, LimitKind, Duration),
     ) -> Result<Reserved<'a>, Refused> {
         let mut reserved = Reserved {
             client,
@@ -49,8 +44,8 @@ impl<'a> Reserved<'a> {
             let prompt = client.estimator.prompt_tokens(guess);
             if prompt >= limit.amount {
                 return Err(Refused::NeverFits(format!(
-                    "the prompt alone has about {prompt} tokens, and the limit is {limit}: it never fits; raise \
-                     `model.token_limit` if the endpoint allows more, or shorten the row"
+                    "the prompt alone has about {prompt} tokens, and the limit is {limit}: it never fits; {}",
+                    cure(limiter.setting_of(limit))
                 )));
             }
         }
@@ -60,8 +55,7 @@ impl<'a> Reserved<'a> {
         };
         let longest = Duration::from_secs(client.options.retry.max_pause_s);
         let permit = limiter.acquire_in(lane, tokens, longest, on_wait);
-        let permit = telling(client, permit).await.map_err(Refused::TooLong)?;
-        reserved.permit = Some(permit);
+        reserved.permit = Some(permit.await.map_err(Refused::TooLong)?);
         if reserved.counted {
             client.estimator.opened();
         }
@@ -75,16 +69,22 @@ impl<'a> Reserved<'a> {
         }
     }
 
-    /// Tells what became of the request; what it did not use is given back.
-    pub(crate) fn settle(mut self, outcome: &Result<Answer, TransportError>, usage: Option<Usage>) {
+    /// Tells what became of the request; what it did not use is given back. Says what else whoever looks on should
+    /// know.
+    pub(crate) fn settle(
+        mut self,
+        outcome: &Result<Answer, TransportError>,
+        usage: Option<Usage>,
+    ) -> Option<String> {
         let limiter = &self.client.limiter;
-        if self.permit.is_none() {
-            return;
-        }
+        self.permit.as_ref()?;
+        let mut news = None;
         if let Ok(answer) = outcome {
             let said = crate::announced::announced(&answer.headers, answer.at);
             if !said.is_empty() {
                 limiter.learn(&said);
+            } else if answer.is_paid() {
+                news = limiter.learn_nothing();
             }
         }
         let tokens = match (outcome, usage) {
@@ -96,6 +96,7 @@ impl<'a> Reserved<'a> {
             permit.settle(tokens);
         }
         self.close(usage);
+        news
     }
 
     fn close(&mut self, usage: Option<Usage>) {
@@ -111,6 +112,15 @@ impl Drop for Reserved<'_> {
     }
 }
 
+fn cure(setting: Option<&str>) -> String {
+    match setting {
+        Some(key) => {
+            format!("raise `{key}` if the endpoint allows more, or shorten the row")
+        }
+        None => "the endpoint says so itself: shorten the row".to_owned(),
+    }
+}
+
 /// Nobody counts what nobody got.
 fn never_arrived(kind: TransportKind) -> bool {
     use TransportKind as Kind;
@@ -123,19 +133,6 @@ fn never_arrived(kind: TransportKind) -> bool {
             | Kind::ConnectTimeout
             | Kind::TooManyFiles
     )
-}
-
-/// Waits, and says so in the log now and then.
-async fn telling<T>(client: &Client, waiting: impl Future<Output = T>) -> T {
-    let began = Instant::now();
-    tokio::pin!(waiting);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut waiting => return done,
-            () = sleep(LINE_EVERY) => client.tell_of_wait(began.elapsed(), LINE_EVERY),
-        }
-    }
 }
 
 /// A guess by letters.
