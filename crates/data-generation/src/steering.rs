@@ -99,14 +99,18 @@ impl Steering {
     /// Sends nothing new until [`go_on`](Steering::go_on); answers under way are waited for and kept.
     pub fn pause(&self) {
         let mut state = self.lock();
-        state.paused = true;
+        if !std::mem::replace(&mut state.paused, true) {
+            tracing::info!("paused: somebody asked to send nothing new");
+        }
         state.apply();
     }
 
     /// Ends a [`pause`](Steering::pause).
     pub fn go_on(&self) {
         let mut state = self.lock();
-        state.paused = false;
+        if std::mem::replace(&mut state.paused, false) {
+            tracing::info!("going on: the pause that somebody asked for is over");
+        }
         state.apply();
     }
 

@@ -10,12 +10,14 @@ use data_generation_llm_client::{
 };
 use data_generation_llm_client::{ErrorKind as LlmErrorKind, Usage as LlmUsage};
 use data_generation_pipeline_core::{
-    Aside, Draft, Event, JournaledAnswer, PaidAnswer, Past, Row, Step, StepContext, StepError,
-    StopKind, Usage, WaitReason, call_key,
+    Aside, Draft, Event, JournaledAnswer, PaidAnswer, Past, Row, RowId, Step, StepContext,
+    StepError, StopKind, Usage, WaitReason, call_key,
 };
 use data_generation_templating::Prompts;
 use futures::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
+
+use crate::trace;
 
 /// From so many answers on the dearest of them says what one may cost.
 const ENOUGH: usize = 8;
@@ -302,6 +304,12 @@ impl Call for RowCall<'_> {
                     at_most: *at_most,
                 });
             }
+            LlmEvent::StillWaiting {
+                on,
+                waited,
+                at_most,
+                others,
+            } => tell_of_wait(id, on, *waited, *at_most, *others),
             LlmEvent::Resumed => {
                 self.set_aside(None);
                 self.cx.event(&Event::WaitEnded { id });
@@ -354,10 +362,24 @@ impl Call for RowCall<'_> {
     }
 }
 
+/// A run that waits for long says so in the log: who, for what, how long.
+fn tell_of_wait(
+    row: RowId,
+    on: &LlmWait,
+    waited: Duration,
+    at_most: Option<Duration>,
+    others: usize,
+) {
+    let waited_s = waited.as_secs();
+    let at_most_s = at_most.map(|left| left.as_secs());
+    let on = trace::one_line(&in_words(on));
+    tracing::info!(%row, waited_s, at_most_s, others, "still waits for {on}");
+}
+
 fn reason_of(wait: &LlmWait) -> WaitReason {
     match wait {
         LlmWait::RateLimit { kind, .. } => match kind {
-            LimitKind::Requests => WaitReason::RequestLimit,
+            LimitKind::Requests | LimitKind::Unknown => WaitReason::RequestLimit,
             LimitKind::Tokens => WaitReason::TokenLimit,
             LimitKind::Day => WaitReason::DayLimit,
             _ => WaitReason::Other,
@@ -373,6 +395,7 @@ fn reason_of(wait: &LlmWait) -> WaitReason {
 
 fn in_words(wait: &LlmWait) -> String {
     match wait {
+        LlmWait::RateLimit { limit, kind } if *kind == LimitKind::Unknown => limit.clone(),
         LlmWait::RateLimit { limit, .. } => format!("the limit of {limit}"),
         LlmWait::Slot => "a free slot".to_owned(),
         LlmWait::Hold => "the end of the pause that somebody asked for".to_owned(),

@@ -68,7 +68,7 @@ impl Observer for Trace {
 }
 
 /// Words of others stay on one line and steer no terminal.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

@@ -52,6 +52,17 @@ pub enum Event {
         /// Not longer than this, where that is known.
         at_most: Option<Duration>,
     },
+    /// It has waited for a long time by now. Of all who wait for the same one is told so, every 30 seconds.
+    StillWaiting {
+        /// For what.
+        on: WaitReason,
+        /// Since that began.
+        waited: Duration,
+        /// Not longer than this from now on, where that is known.
+        at_most: Option<Duration>,
+        /// How many others wait for the same.
+        others: usize,
+    },
     /// The last wait is over.
     Resumed,
     /// A request leaves.
@@ -143,6 +154,8 @@ pub enum LimitKind {
     Tokens,
     /// Of a day, whatever it counts: it is used up for long.
     Day,
+    /// Not known yet: the first answer tells.
+    Unknown,
 }
 
 /// A call of somebody who wants the reply and nothing else.

@@ -1,12 +1,10 @@
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Plain;
@@ -16,6 +14,7 @@ use crate::limit::Limiter;
 use crate::outage::Outage;
 use crate::question::Question;
 use crate::retry::Schedule;
+use crate::watch::Waits;
 use crate::{Call, ClientOptions, Error, LimitOptions, Model, Reply, Request, Usage};
 
 /// Asks a [`Model`] for many tasks at once, and is the only one that waits and repeats.
@@ -50,7 +49,7 @@ pub struct Client {
     /// Whether the endpoint ever gave a good answer.
     pub(crate) succeeded: AtomicBool,
     pub(crate) in_flight: AtomicUsize,
-    told_of_wait: Mutex<Option<Instant>>,
+    pub(crate) waits: Waits,
     /// Whether somebody has asked to send nothing.
     pub(crate) held: watch::Sender<bool>,
 }
@@ -67,7 +66,7 @@ impl Client {
             halted: CancellationToken::new(),
             succeeded: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
-            told_of_wait: Mutex::default(),
+            waits: Waits::default(),
             held: watch::Sender::new(false),
             model,
             options,
@@ -112,6 +111,18 @@ impl Client {
     /// are shared stays as it is.
     pub fn set_limits(&self, limits: &LimitOptions) {
         self.limiter.set(limits);
+    }
+
+    /// The limits that are kept, in words ("600 requests a minute"): those that are configured, lowered to what the
+    /// endpoint says, and those that it says besides.
+    pub fn limits(&self) -> Vec<String> {
+        self.limiter.kept()
+    }
+
+    /// The share of the configured rate, from 0 to 1, that is used at present: less than 1 where the endpoint pushes
+    /// back although the limits are kept.
+    pub fn rate_share(&self) -> f64 {
+        self.limiter.rate_share()
     }
 
     /// Sends nothing new until [`go_on`](Client::go_on); requests under way are waited for.
@@ -172,19 +183,6 @@ impl Client {
     pub fn expected_tokens(&self, prompt_tokens: u64) -> u64 {
         self.estimator
             .tokens(prompt_tokens, self.model.max_tokens())
-    }
-
-    /// A line in the log about somebody who waits for a limit; not one for everybody.
-    pub(crate) fn tell_of_wait(&self, waited: Duration, every: Duration) {
-        let mut last = self
-            .told_of_wait
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= every) {
-            *last = Some(Instant::now());
-            let hint = self.limiter.wait_hint();
-            tracing::info!(?waited, newcomer_waits = ?hint, "requests wait for the limits");
-        }
     }
 
     /// So many requests may be under way at the same time from now on; those that are, go on. It is no longer found

@@ -37,6 +37,18 @@ impl Limit {
         self.unit == other.unit && self.window == other.window
     }
 
+    /// Where it is configured.
+    pub(crate) fn setting(self) -> &'static str {
+        match (self.unit, self.window) {
+            (Unit::Requests, SECOND) => "limits.requests_per_second",
+            (Unit::Requests, DAY) => "limits.requests_per_day",
+            (Unit::Requests, _) => "model.rate_limit",
+            (Unit::Tokens, SECOND) => "limits.tokens_per_second",
+            (Unit::Tokens, DAY) => "limits.tokens_per_day",
+            (Unit::Tokens, _) => "model.token_limit",
+        }
+    }
+
     pub(crate) fn kind(self) -> LimitKind {
         match self.unit {
             _ if self.window >= DAY => LimitKind::Day,

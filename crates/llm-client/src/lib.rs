@@ -62,6 +62,7 @@ mod shapes;
 mod symptoms;
 mod transport;
 mod usual;
+mod watch;
 mod window;
 
 pub use answer::{Answer, Headers};

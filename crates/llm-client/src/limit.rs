@@ -59,6 +59,7 @@ struct State {
     learnt: Vec<Limit>,
     windows: Windows,
     burst: u64,
+    auto: bool,
     /// Nobody has said yet what the limits are: one request alone finds out.
     unknown: Unknown,
     /// One is under way that will tell what a request costs.
@@ -128,6 +129,7 @@ impl Limiter {
             learnt: Vec::new(),
             windows: Windows::default(),
             burst,
+            auto: options.auto,
             unknown: if options.auto {
                 Unknown::Ask
             } else {
@@ -163,8 +165,8 @@ impl Limiter {
     }
 
     /// Waits for a permit for a request of so many tokens; they are counted anew whenever its turn has come,
-    /// because what is known of them grows. `on_wait` hears what it waits for, once, where it does: the limit in words,
-    /// its kind, and the time until the next permit.
+    /// because what is known of them grows. `on_wait` hears what it waits for, where it does, and again when that becomes
+    /// another: the limit in words, its kind, and the time until the next permit.
     ///
     /// # Errors
     /// At once, when the wait until the next permit is longer than `longest`.
@@ -172,7 +174,7 @@ impl Limiter {
         &self,
         tokens: impl Fn() -> u64,
         longest: Duration,
-        on_wait: impl FnOnce(&str, LimitKind, Duration),
+        on_wait: impl FnMut(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
         let need = || Need {
             tokens: tokens(),
@@ -187,10 +189,16 @@ impl Limiter {
         lane: Lane,
         need: impl Fn() -> Need,
         longest: Duration,
-        on_wait: impl FnOnce(&str, LimitKind, Duration),
+        mut on_wait: impl FnMut(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
         let ticket = self.queue(lane);
-        let mut on_wait = Some(on_wait);
+        let mut told = String::new();
+        let mut tell = |limit: String, kind, wait| {
+            if told != limit {
+                on_wait(&limit, kind, wait);
+                told = limit;
+            }
+        };
         loop {
             match self.poll(ticket.place, need()) {
                 Front::Granted(permit) => return Ok(permit),
@@ -200,9 +208,7 @@ impl Limiter {
                         let limit = limit.to_string();
                         return Err(TooLong { limit, wait });
                     }
-                    if let Some(on_wait) = on_wait.take() {
-                        on_wait(&limit.to_string(), limit.kind(), wait);
-                    }
+                    tell(limit.to_string(), limit.kind(), wait);
                     // Others may give back what they did not use, and nobody tells us.
                     let look = self.share.as_ref().map(|_| Instant::now() + LOOK_EVERY);
                     let time = look.map_or(time, |look| look.min(time));
@@ -212,9 +218,7 @@ impl Limiter {
                     }
                 }
                 Front::Behind(limit, kind, wait) => {
-                    if let Some(on_wait) = on_wait.take() {
-                        on_wait(&limit, kind, wait);
-                    }
+                    tell(limit, kind, wait);
                     ticket.woken.notified().await;
                 }
             }
@@ -252,8 +256,14 @@ impl Limiter {
         state.pace = Pace::default();
         let (kept, burst) = (state.kept(), state.burst);
         state.with_ledger(self, now, |ledger| ledger.set(now, kept, burst));
+        let was_auto = std::mem::replace(&mut state.auto, options.auto);
+        if !options.auto {
+            state.unknown = Unknown::No;
+        } else if !was_auto && state.learnt.is_empty() {
+            state.unknown = Unknown::Ask;
+        }
         self.in_use.store(!options.is_none(), Ordering::Relaxed);
-        state.waiting.wake_first();
+        state.waiting.wake_all();
     }
 
     /// The endpoint pushed back although all this was kept, and everybody waits for so long. Says so where requests
@@ -261,11 +271,14 @@ impl Limiter {
     pub(crate) fn pushed_back(&self, wait: Duration) -> Option<Slowed> {
         let now = self.now();
         let mut state = self.lock();
-        // What is not evenly spaced cannot be slower.
-        if state.ledger.pace(1) == 0 {
+        state.ledger.slow(1.0);
+        let space = state.ledger.pace(1);
+        // What is not evenly spaced cannot be slower, and what is far apart need not be.
+        if space == 0 || space >= MOST_APART {
             return None;
         }
-        state.pace.pushed_back(now, wait)
+        let least = space as f64 / MOST_APART as f64;
+        state.pace.pushed_back(now, wait, least)
     }
 
     /// Why the limits are not shared although they should be; said once.
@@ -296,17 +309,60 @@ impl Limiter {
         }
         let (kept, burst) = (state.kept(), state.burst);
         let learnt = state.learnt.clone();
-        state.with_ledger(self, now, |ledger| {
-            if !ledger.limits().eq(kept.iter().copied()) {
+        let is_known = std::mem::replace(&mut state.unknown, Unknown::No) == Unknown::No;
+        let is_new = state.with_ledger(self, now, |ledger| {
+            let before: Vec<Limit> = ledger.limits().collect();
+            let is_new = before != kept;
+            if is_new {
                 ledger.set(now, kept, burst);
             }
             for said in announced {
                 if let Some(limit) = learnt.iter().find(|limit| limit.unit == said.unit) {
-                    use_up(ledger, *limit, said, now);
+                    let is_fresh = !before.iter().any(|known| known.is_like(*limit));
+                    use_up(ledger, *limit, said, now, is_fresh);
                 }
             }
+            is_new
         });
-        state.waiting.wake_first();
+        // Whoever waits behind the first waits for something else from now on, and wants to know.
+        match is_new || !is_known {
+            true => state.waiting.wake_all(),
+            false => state.waiting.wake_first(),
+        }
+    }
+
+    /// A good answer says nothing about limits. Tells of it where somebody counts on it.
+    pub(crate) fn learn_nothing(&self) -> Option<String> {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.unknown, Unknown::No) == Unknown::No {
+            return None;
+        }
+        state.waiting.wake_all();
+        let kept: Vec<String> = state.ledger.limits().map(|l| l.to_string()).collect();
+        let kept = match kept.is_empty() {
+            true => "none is kept; `model.rate_limit` sets one".to_owned(),
+            false => format!("only what is configured is kept: {}", kept.join(", ")),
+        };
+        Some(format!("the endpoint announces no limits, {kept}"))
+    }
+
+    /// All limits that are kept, in words.
+    pub(crate) fn kept(&self) -> Vec<String> {
+        let state = self.lock();
+        state.ledger.limits().map(|l| l.to_string()).collect()
+    }
+
+    /// The share of the configured rate that is used at present.
+    pub(crate) fn rate_share(&self) -> f64 {
+        let now = self.now();
+        1.0 / self.lock().pace.slower(now)
+    }
+
+    /// The setting that a limit comes from, where it is configured.
+    pub(crate) fn setting_of(&self, limit: Limit) -> Option<&'static str> {
+        let state = self.lock();
+        let is_own = state.configured.contains(&limit);
+        is_own.then(|| limit.setting())
     }
 
     /// Whether nothing is known of what was sent, by anybody who shares these limits.
@@ -337,11 +393,16 @@ impl Limiter {
         let tokens = need.tokens;
         let now = self.now();
         let mut state = self.lock();
-        let slower = state.pace.slower(now);
-        state.ledger.slow(slower);
+        state.slow(now, tokens);
         if need.is_first && state.first_is_out {
             let what = "tokens, until the first answer tells what one costs";
-            return Front::Behind(what.to_owned(), LimitKind::Tokens, Duration::ZERO);
+            return Front::Behind(what.to_owned(), LimitKind::Unknown, Duration::ZERO);
+        }
+        if state.unknown == Unknown::Asked
+            || state.unknown == Unknown::Ask && !state.waiting.is_first(place)
+        {
+            let what = "the endpoint's limits, which the first answer will tell";
+            return Front::Behind(what.to_owned(), LimitKind::Unknown, Duration::ZERO);
         }
         if !state.waiting.is_first(place) {
             let (at, limit) = state.ledger.earliest(now, tokens);
@@ -352,10 +413,6 @@ impl Limiter {
             let kind = limit.map_or(LimitKind::Requests, Limit::kind);
             let limit = limit.map_or_else(String::new, |limit| limit.to_string());
             return Front::Behind(limit, kind, Duration::from_micros(wait));
-        }
-        if state.unknown == Unknown::Asked {
-            let what = "the endpoint's limits, which the first answer will tell";
-            return Front::Behind(what.to_owned(), LimitKind::Requests, Duration::ZERO);
         }
         let taken = state.with_ledger(self, now, |ledger| match ledger.earliest(now, tokens) {
             (at, Some(limit)) => Err((at, limit)),
@@ -387,21 +444,25 @@ impl Limiter {
 
 /// The ledger's clock begins so early that a day before the process has its place on it.
 const BEFORE: Micros = 2 * 86_400 * 1_000_000;
+/// Requests that leave further apart because the endpoint pushes back are no further apart than this.
+const MOST_APART: Micros = 60_000_000;
 /// Longer than any process runs.
 const FAR: Micros = 10 * 365 * 86_400 * 1_000_000;
 
-/// What is left of a limit, as the endpoint counts it.
-fn use_up(ledger: &mut Ledger, limit: Limit, said: &Announced, now: Micros) {
-    let Some(remaining) = said.remaining else {
-        return;
-    };
-    if let (0, Some(reset)) = (remaining, said.reset) {
+/// What is left of a limit, as the endpoint counts it. Where nobody has counted here until now, at least the request
+/// that told of it is used up.
+fn use_up(ledger: &mut Ledger, limit: Limit, said: &Announced, now: Micros, is_fresh: bool) {
+    if let (Some(0), Some(reset)) = (said.remaining, said.reset) {
         let reset = u64::try_from(reset.as_micros()).unwrap_or(u64::MAX);
         ledger.hold(limit, now.saturating_add(reset));
     }
     // Somebody else uses the same key.
-    let others = said.used().saturating_sub(ledger.used(limit, now));
-    if others > 1 + said.amount / 50 {
+    let (used, tolerated) = match is_fresh {
+        true => (said.used().max(1), 0),
+        false => (said.used(), 1 + said.amount / 50),
+    };
+    let others = used.saturating_sub(ledger.used(limit, now));
+    if others > tolerated {
         ledger.others(limit, now, others);
     }
 }
@@ -433,6 +494,17 @@ impl State {
             None => self.learnt.push(limit),
         }
         tracing::info!(%limit, "the endpoint says what its limit is");
+    }
+
+    /// Lets requests of so many tokens leave as far apart as the endpoint makes them.
+    fn slow(&mut self, now: Micros, tokens: u64) {
+        let mut slower = self.pace.slower(now);
+        if slower > 1.0 {
+            self.ledger.slow(1.0);
+            let most = MOST_APART as f64 / self.ledger.pace(tokens).max(1) as f64;
+            slower = slower.min(most.max(1.0));
+        }
+        self.ledger.slow(slower);
     }
 
     /// What is configured, lowered to what the endpoint says, and what it says besides.
@@ -499,11 +571,11 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        // Whatever the answer said has been learnt by now.
+        // Whatever the answer said has been learnt by now; where there was none, somebody else finds out.
         if self.finds_out || self.is_first {
             let mut state = self.limiter.lock();
-            if self.finds_out {
-                state.unknown = Unknown::No;
+            if self.finds_out && state.unknown == Unknown::Asked {
+                state.unknown = Unknown::Ask;
             }
             state.first_is_out &= !self.is_first;
             state.waiting.wake_first();
@@ -645,6 +717,22 @@ mod tests {
             times.push(waiting.await.unwrap());
         }
         assert!((1..=2).contains(&(times[2] - times[1]).as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_pushes_back_again_and_again_does_not_bring_a_slow_rate_to_a_stop() {
+        for (requests, apart) in [(1, 60), (6, 60), (600, 10)] {
+            let limiter = limiter(requests);
+            for _ in 0..100 {
+                limiter.pushed_back(Duration::ZERO);
+            }
+            let times = times(&limiter, 3).await;
+            let waited = (times[2] - times[1]).as_secs();
+            assert!(
+                (apart * 9 / 10..=apart).contains(&waited),
+                "{requests} a minute: {waited} s"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,8 +46,13 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// The endpoint pushed back, and everybody waits for so long.
-    pub(crate) fn pushed_back(&mut self, now: Micros, wait: Duration) -> Option<Slowed> {
+    /// The endpoint pushed back, and everybody waits for so long; at least this share of the rate is left.
+    pub(crate) fn pushed_back(
+        &mut self,
+        now: Micros,
+        wait: Duration,
+        least: f64,
+    ) -> Option<Slowed> {
         let share = self.share(now);
         let wait = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
         let end = now.saturating_add(wait);
@@ -57,7 +62,7 @@ impl Pace {
         if is_first && !is_again {
             return None;
         }
-        (self.share, self.since) = ((share * KEPT).max(LEAST), end);
+        (self.share, self.since) = ((share * KEPT).max(LEAST).max(least), end);
         let share = self.share;
         Some(Slowed { share, is_first })
     }
@@ -90,20 +95,20 @@ mod tests {
     #[test]
     fn once_is_no_reason_and_again_is() {
         let mut pace = Pace::default();
-        assert_eq!(pace.pushed_back(0, WAIT), None);
+        assert_eq!(pace.pushed_back(0, WAIT, 0.0), None);
         // Long ago by then.
-        assert_eq!(pace.pushed_back(300 * SECOND, WAIT), None);
-        let slowed = pace.pushed_back(420 * SECOND, WAIT).unwrap();
+        assert_eq!(pace.pushed_back(300 * SECOND, WAIT, 0.0), None);
+        let slowed = pace.pushed_back(420 * SECOND, WAIT, 0.0).unwrap();
         assert_eq!((slowed.share, slowed.is_first), (0.8, true));
-        let slowed = pace.pushed_back(421 * SECOND, WAIT).unwrap();
+        let slowed = pace.pushed_back(421 * SECOND, WAIT, 0.0).unwrap();
         assert!(!slowed.is_first && (slowed.share - 0.64).abs() < 1e-9);
     }
 
     #[test]
     fn a_long_pause_is_not_time_without_trouble() {
         let mut pace = Pace::default();
-        pace.pushed_back(0, Duration::from_secs(600));
-        let slowed = pace.pushed_back(601 * SECOND, Duration::from_secs(600));
+        pace.pushed_back(0, Duration::from_secs(600), 0.0);
+        let slowed = pace.pushed_back(601 * SECOND, Duration::from_secs(600), 0.0);
         assert_eq!(slowed.map(|slowed| slowed.share), Some(0.8));
         assert_eq!(pace.slower(1_200 * SECOND), 1.0 / 0.8);
     }
@@ -112,7 +117,7 @@ mod tests {
     fn it_grows_slowly_to_the_whole_rate_and_no_further() {
         let mut pace = Pace::default();
         for n in 0..3 {
-            pace.pushed_back(n * SECOND, Duration::ZERO);
+            pace.pushed_back(n * SECOND, Duration::ZERO, 0.0);
         }
         let mut minutes = 0;
         let mut before = 1.0 / 0.64;
@@ -129,7 +134,7 @@ mod tests {
     fn it_does_not_come_to_a_stop() {
         let mut pace = Pace::default();
         for _ in 0..100 {
-            pace.pushed_back(0, Duration::MAX);
+            pace.pushed_back(0, Duration::MAX, 0.0);
         }
         assert_eq!(pace.slower(0), 100.0);
     }

@@ -8,9 +8,10 @@ use crate::gate::{Slot, Stopped, Wait, Why};
 use crate::next::Next;
 use crate::reserve::{Refused, Reserved, guess_of, never_arrived};
 use crate::retry::Spent;
+use crate::watch::Watch;
 use crate::{
-    Answer, Budget, Call, ClassifyOptions, Client, Error, ErrorKind, Event, Reply, Request,
-    TransportError, Usage, Verdict, WaitReason, classify,
+    Answer, Budget, Call, ClassifyOptions, Client, Error, ErrorKind, Event, LimitKind, Reply,
+    Request, TransportError, Usage, Verdict, WaitReason, classify,
 };
 
 /// The class of an answer that is a page, of a network that wants a log-in for example.
@@ -153,19 +154,17 @@ impl<'a> Question<'a> {
         if !*self.client.held.borrow() {
             return Ok(());
         }
-        self.call.event(&Event::Waiting {
-            on: WaitReason::Hold,
-            at_most: None,
-        });
+        let watch = Watch::new(self.client, self.call);
+        watch.on(WaitReason::Hold, None);
         let mut held = self.client.held.subscribe();
         tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
             () = self.client.halted.cancelled() => return Err(self.error(ErrorKind::Stopped)),
             // The sender lives in the client.
-            _ = held.wait_for(|held| !held) => {}
+            _ = watch.until(held.wait_for(|held| !held)) => {}
         }
-        self.call.event(&Event::Resumed);
+        watch.over();
         Ok(())
     }
 
@@ -193,51 +192,43 @@ impl<'a> Question<'a> {
 
     async fn enter(&self) -> Result<Slot<'a>, Error> {
         self.wait_while_held().await?;
-        let mut waited = false;
-        let entered = self.client.gate.enter(self.spent.lane(), |wait| {
-            waited = true;
-            let (on, at_most) = match wait {
-                Wait::Slot => (WaitReason::Slot, None),
-                Wait::Pause { why, at_most } => (why.into(), at_most),
-            };
-            self.call.event(&Event::Waiting { on, at_most });
-        });
+        let watch = Watch::new(self.client, self.call);
+        let entered = self
+            .client
+            .gate
+            .enter(self.spent.lane(), |wait| match wait {
+                Wait::Slot => watch.on(WaitReason::Slot, None),
+                Wait::Pause { why, at_most } => watch.on(why.into(), at_most),
+            });
         let slot = tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
-            entered = entered => entered.map_err(|Stopped| self.error(ErrorKind::Stopped))?,
+            entered = watch.until(entered) => entered.map_err(|Stopped| self.error(ErrorKind::Stopped))?,
         };
-        if waited {
-            self.call.event(&Event::Resumed);
-        }
+        watch.over();
         Ok(slot)
     }
 
     /// Waits for the limits. `None`: the gate has closed meanwhile, this slot is worth nothing.
     async fn permit(&self, slot: &Slot<'_>) -> Result<Option<Reserved<'a>>, Error> {
-        let mut waited = false;
+        let watch = Watch::new(self.client, self.call);
         let reserved = Reserved::wait(
             self.client,
             self.spent.lane(),
             self.prompt_tokens,
             |limit, kind, wait| {
-                waited = true;
                 let limit = limit.to_owned();
-                self.call.event(&Event::Waiting {
-                    on: WaitReason::RateLimit { limit, kind },
-                    at_most: Some(wait),
-                });
+                let at_most = (kind != LimitKind::Unknown).then_some(wait);
+                watch.on(WaitReason::RateLimit { limit, kind }, at_most);
             },
         );
         let reserved = tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
             () = slot.closed() => None,
-            reserved = reserved => Some(reserved),
+            reserved = watch.until(reserved) => Some(reserved),
         };
-        if waited {
-            self.call.event(&Event::Resumed);
-        }
+        watch.over();
         if let Some(message) = self.client.limiter.trouble() {
             let class = "limits_not_shared";
             self.call.event(&Event::Warned { class, message });
@@ -297,7 +288,10 @@ impl<'a> Question<'a> {
         let arrived = outcome
             .as_ref()
             .map_or_else(|error| !never_arrived(error.kind()), |_| true);
-        reserved.settle(&outcome, usage);
+        if let Some(message) = reserved.settle(&outcome, usage) {
+            let class = "no_limits_announced";
+            self.call.event(&Event::Warned { class, message });
+        }
         slot.answered(usage.map(|usage| usage.completion_tokens));
         self.call.event(&Event::Answered {
             attempt,
@@ -327,17 +321,14 @@ impl<'a> Question<'a> {
         message: String,
         wait: Duration,
     ) -> Result<(), Error> {
-        let on = WaitReason::BackOff { class, message };
-        self.call.event(&Event::Waiting {
-            on,
-            at_most: Some(wait),
-        });
+        let watch = Watch::new(self.client, self.call);
+        watch.on(WaitReason::BackOff { class, message }, Some(wait));
         tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => Err(self.error(ErrorKind::Stopped)),
             () = self.client.halted.cancelled() => Err(self.error(ErrorKind::Stopped)),
-            () = sleep(wait) => {
-                self.call.event(&Event::Resumed);
+            () = watch.until(sleep(wait)) => {
+                watch.over();
                 Ok(())
             }
         }

@@ -12,7 +12,8 @@ pub struct LimitOptions {
     pub tokens: Rates,
     /// Requests that may leave at once after a quiet while (1: they are evenly spaced).
     pub burst: NonZeroU32,
-    /// Take the limits from what the endpoint says in its headers; nothing goes beside the first request.
+    /// Take the limits from what the endpoint says in its headers; until an answer has come, one request goes at a
+    /// time. Only a [`Client`](crate::Client) reads answers: a limiter that is used alone never learns them.
     pub auto: bool,
     /// Where several processes keep the limits together.
     pub share: Option<LimitFile>,

@@ -1,14 +1,9 @@
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
 use crate::limit::{Need, Permit, TooLong};
 use crate::queue::Lane;
 use crate::reply::estimate_tokens;
 use crate::{Answer, Client, LimitKind, Request, TransportError, TransportKind, Usage};
-
-/// Whoever waits longer for a limit is worth a line in the log, one in this time.
-const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// What limits allow one request to use, from before it leaves until it is known what it cost.
 pub(crate) struct Reserved<'a> {
@@ -32,7 +27,7 @@ impl<'a> Reserved<'a> {
         client: &'a Client,
         lane: Lane,
         guess: u64,
-        on_wait: impl FnOnce(&str, LimitKind, Duration),
+        on_wait: impl FnMut(&str, LimitKind, Duration),
     ) -> Result<Reserved<'a>, Refused> {
         let mut reserved = Reserved {
             client,
@@ -49,8 +44,8 @@ impl<'a> Reserved<'a> {
             let prompt = client.estimator.prompt_tokens(guess);
             if prompt >= limit.amount {
                 return Err(Refused::NeverFits(format!(
-                    "the prompt alone has about {prompt} tokens, and the limit is {limit}: it never fits; raise \
-                     `model.token_limit` if the endpoint allows more, or shorten the row"
+                    "the prompt alone has about {prompt} tokens, and the limit is {limit}: it never fits; {}",
+                    cure(limiter.setting_of(limit))
                 )));
             }
         }
@@ -64,8 +59,7 @@ impl<'a> Reserved<'a> {
         };
         let longest = Duration::from_secs(client.options.retry.max_pause_s);
         let permit = limiter.acquire_in(lane, need, longest, on_wait);
-        let permit = telling(client, permit).await.map_err(Refused::TooLong)?;
-        reserved.permit = Some(permit);
+        reserved.permit = Some(permit.await.map_err(Refused::TooLong)?);
         if reserved.counted {
             client.estimator.opened();
         }
@@ -79,16 +73,22 @@ impl<'a> Reserved<'a> {
         }
     }
 
-    /// Tells what became of the request; what it did not use is given back.
-    pub(crate) fn settle(mut self, outcome: &Result<Answer, TransportError>, usage: Option<Usage>) {
+    /// Tells what became of the request; what it did not use is given back. Says what else whoever looks on should
+    /// know.
+    pub(crate) fn settle(
+        mut self,
+        outcome: &Result<Answer, TransportError>,
+        usage: Option<Usage>,
+    ) -> Option<String> {
         let limiter = &self.client.limiter;
-        if self.permit.is_none() {
-            return;
-        }
+        self.permit.as_ref()?;
+        let mut news = None;
         if let Ok(answer) = outcome {
             let said = crate::announced::announced(&answer.headers, answer.at);
             if !said.is_empty() {
                 limiter.learn(&said);
+            } else if answer.is_paid() {
+                news = limiter.learn_nothing();
             }
         }
         let tokens = match (outcome, usage) {
@@ -101,6 +101,7 @@ impl<'a> Reserved<'a> {
         if let (Some(permit), Some(tokens)) = (self.permit.take(), tokens) {
             permit.settle(tokens);
         }
+        news
     }
 
     fn close(&mut self, usage: Option<Usage>) {
@@ -116,6 +117,15 @@ impl Drop for Reserved<'_> {
     }
 }
 
+fn cure(setting: Option<&str>) -> String {
+    match setting {
+        Some(key) => {
+            format!("raise `{key}` if the endpoint allows more, or shorten the row")
+        }
+        None => "the endpoint says so itself: shorten the row".to_owned(),
+    }
+}
+
 /// Nobody counts what nobody got.
 pub(crate) fn never_arrived(kind: TransportKind) -> bool {
     use TransportKind as Kind;
@@ -128,19 +138,6 @@ pub(crate) fn never_arrived(kind: TransportKind) -> bool {
             | Kind::ConnectTimeout
             | Kind::TooManyFiles
     )
-}
-
-/// Waits, and says so in the log now and then.
-async fn telling<T>(client: &Client, waiting: impl Future<Output = T>) -> T {
-    let began = Instant::now();
-    tokio::pin!(waiting);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut waiting => return done,
-            () = sleep(LINE_EVERY) => client.tell_of_wait(began.elapsed(), LINE_EVERY),
-        }
-    }
 }
 
 /// A guess by letters.

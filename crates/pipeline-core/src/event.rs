@@ -142,8 +142,8 @@ pub enum Event<'a> {
 /// Rows whose lines became durable together.
 #[derive(Debug, Default)]
 pub struct Batch {
-    pub(crate) records: Vec<Box<Record>>,
-    pub(crate) failures: Vec<Box<Failure>>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) failures: Vec<Failure>,
     /// Room in the queue that they took.
     pub(crate) units: u32,
 }
@@ -161,12 +161,12 @@ impl Batch {
 
     /// The finished rows.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter().map(Box::as_ref)
+        self.records.iter()
     }
 
     /// The failed rows.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
-        self.failures.iter().map(Box::as_ref)
+        self.failures.iter()
     }
 }
 

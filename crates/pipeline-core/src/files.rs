@@ -87,7 +87,7 @@ impl LineFiles {
 /// So many bytes of lines are written in one go.
 const PIECE: usize = 64 * 1024;
 
-fn write<T: Serialize>(file: &mut AppendFile, rows: &[Box<T>]) -> Result<(), WriteError> {
+fn write<T: Serialize>(file: &mut AppendFile, rows: &[T]) -> Result<(), WriteError> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -100,7 +100,7 @@ fn write<T: Serialize>(file: &mut AppendFile, rows: &[Box<T>]) -> Result<(), Wri
     })
 }
 
-fn append<T: Serialize>(file: &mut AppendFile, rows: &[Box<T>]) -> io::Result<()> {
+fn append<T: Serialize>(file: &mut AppendFile, rows: &[T]) -> io::Result<()> {
     let mut lines = Vec::with_capacity(PIECE);
     for row in rows {
         push_line(&mut lines, row).expect("what stands for a row is JSON");
@@ -118,7 +118,7 @@ mod tests {
     use crate::faulty::{Fault, How, Kind, Recorder};
     use crate::record::Record;
 
-    fn record(n: u32) -> Box<Record> {
+    fn record(n: u32) -> Record {
         let line = format!(
             r#"{{"id":"{n:032x}","index":{n},"input":{{}},"response":"{}","model":"m","finish_reason":null,
             "usage":{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}},"attempts":1,"latency_ms":1,

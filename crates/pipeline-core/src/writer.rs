@@ -241,11 +241,11 @@ impl Writer {
                 // Their rows stay pending, and are judged again from the journal.
                 Message::Finished { .. } | Message::Failed { .. } if self.refused => {}
                 Message::Finished { record, room } => {
-                    self.batch.records.push(record);
+                    self.batch.records.push(*record);
                     self.batch.units += room.0;
                 }
                 Message::Failed { failure, room } => {
-                    self.batch.failures.push(failure);
+                    self.batch.failures.push(*failure);
                     self.batch.units += room.0;
                 }
                 Message::Close => open = false,

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod adapting;
 #[cfg(test)]
+mod announcing;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod classify;
@@ -33,3 +35,5 @@ mod slowing;
 mod stopping;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod waiting;

@@ -1,0 +1,129 @@
+//! Limits that the first answer tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_generation_llm_client::{
+    Answer, ClientOptions, Event, Headers, LimitKind, LimitOptions, WaitReason,
+};
+use futures::future::join_all;
+
+use crate::scripted::{Outcome, Scripted, Watched, at_once, client, row, status};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn auto() -> ClientOptions {
+    let mut options = at_once(5);
+    options.limits.auto = true;
+    options
+}
+
+fn announcing(requests: &str) -> Outcome {
+    let mut answer = Answer::text("good");
+    answer.headers = Headers::from_pairs([("x-ratelimit-limit-requests", requests)]);
+    Ok(answer)
+}
+
+/// Asks so many rows at the same time.
+async fn ask(model: &Arc<Scripted>, options: ClientOptions, rows: usize) -> Vec<Watched> {
+    let client = client(model, options);
+    let calls = (0..rows).map(|n| {
+        let client = Arc::clone(&client);
+        async move {
+            let call = Watched::default();
+            client.ask_for(&row(n), &call).await.unwrap();
+            call
+        }
+    });
+    join_all(calls).await
+}
+
+fn warnings(calls: &[Watched]) -> Vec<String> {
+    let warned = |event: &Event| match event {
+        Event::Warned { message, .. } => Some(message.clone()),
+        _ => None,
+    };
+    let of = |call: &Watched| -> Vec<String> {
+        call.events
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(warned)
+            .collect()
+    };
+    calls.iter().flat_map(of).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_request_that_comes_to_nothing_leaves_the_finding_out_to_the_next() {
+    let model = Scripted::slow(SECOND, |nth, _| match nth {
+        0 | 1 => status(500, ""),
+        _ => announcing("600"),
+    });
+    let calls = ask(&model, auto(), 5).await;
+    let times = model.times();
+    for nth in 0..3 {
+        let apart = times[nth + 1] - times[nth];
+        assert!(apart >= SECOND, "beside request {nth}: {apart:?} after it");
+    }
+    assert!(times[4] - times[3] < SECOND / 5, "{times:?}");
+    assert!(warnings(&calls).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_hears_that_the_limits_are_not_known_and_then_what_they_are() {
+    let model = Scripted::slow(SECOND, |_, _| announcing("6"));
+    let calls = ask(&model, auto(), 4).await;
+    // The second goes as soon as it is known.
+    for call in &calls[2..] {
+        let events = call.events.lock().unwrap();
+        let heard: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Waiting {
+                    on: WaitReason::RateLimit { limit, kind },
+                    at_most,
+                } => Some((limit.as_str(), *kind, at_most.is_some())),
+                _ => None,
+            })
+            .collect();
+        let unknown = "the endpoint's limits, which the first answer will tell";
+        let first = (unknown, LimitKind::Unknown, false);
+        let then = ("6 requests a minute", LimitKind::Requests, true);
+        assert_eq!(heard, [first, then]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_announces_nothing_is_told_of_once() {
+    let model = Scripted::slow(SECOND, |_, _| Ok(Answer::text("good")));
+    let calls = ask(&model, auto(), 9).await;
+    insta::assert_snapshot!(warnings(&calls).join("\n"), @"the endpoint announces no limits, none is kept; `model.rate_limit` sets one");
+    assert_eq!(model.most_at_once(), 5);
+    let model = Scripted::slow(SECOND, |_, _| Ok(Answer::text("good")));
+    let mut options = auto();
+    options.limits.tokens.a_day = 9_000.try_into().ok();
+    let calls = ask(&model, options, 3).await;
+    insta::assert_snapshot!(warnings(&calls).join("\n"), @"the endpoint announces no limits, only what is configured is kept: 9000 tokens a day");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_began_with_a_number_finds_out_when_it_is_told_to() {
+    let model = Scripted::slow(SECOND, |_, _| announcing("600"));
+    let client = client(&model, at_once(5));
+    let auto = LimitOptions {
+        auto: true,
+        ..LimitOptions::default()
+    };
+    client.set_limits(&auto);
+    let calls = (0..4).map(|n| {
+        let client = Arc::clone(&client);
+        async move { client.ask(&row(n)).await.unwrap() }
+    });
+    join_all(calls).await;
+    let times = model.times();
+    assert!(times[1] - times[0] >= SECOND && times[3] - times[2] < SECOND / 5);
+    // It is known by now.
+    client.set_limits(&auto);
+    assert_eq!(client.limits(), ["600 requests a minute"]);
+}
