@@ -13,12 +13,14 @@ use crate::harness::Home;
 
 type Outcome = Result<Answer, TransportError>;
 
+type Answering = dyn Fn(Duration, &str) -> Outcome + Send + Sync;
+
 /// What it answers follows from the time since it began, and the user prompt.
 #[derive(Clone)]
 struct Clock {
     start: Instant,
     latency: Duration,
-    answer: Arc<dyn Fn(Duration, &str) -> Outcome + Send + Sync>,
+    answer: Arc<Answering>,
 }
 
 impl Clock {
