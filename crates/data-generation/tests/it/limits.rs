@@ -169,6 +169,18 @@ async fn what_a_killed_command_had_under_way_by_itself_is_no_more_than_it_had_fo
     }
 }
 
+#[test]
+fn an_answer_that_may_use_up_a_whole_limit_is_warned_of_with_the_numbers() {
+    let warnings = |most, limit: u32| {
+        let builder = Home::new().builder().token_limit(Some(limit));
+        let builder = builder.set("model.max_tokens", most);
+        let builder = builder.set("model.base_url", "http://127.0.0.1:1/v1");
+        builder.build().unwrap().warnings().to_vec()
+    };
+    assert!(warnings(299, 300).is_empty());
+    insta::assert_snapshot!(warnings(400, 300).join("\n"), @"`model.max_tokens` is 400 (in code) and `model.token_limit` 300 (in code): an answer may use up the whole limit, so until the first ones have told what they cost requests go one by one, each alone in its time; set `model.max_tokens` to what an answer needs, or raise `model.token_limit` if the endpoint allows more");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
     let home = Home::new();
