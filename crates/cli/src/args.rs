@@ -61,8 +61,9 @@ pub(crate) struct Ctl {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CtlAction {
-    /// Changes limits: rate_limit=600 (requests a minute), token_limit=90000, null for no limit; concurrency=16
-    /// (requests at the same time), `auto` for as many as give the most throughput.
+    /// Changes limits: rate_limit=600 (requests a minute, `auto` for what the endpoint says), token_limit=90000,
+    /// limits.requests_per_second and the others below `limits`, null for no limit; concurrency=16 (requests at the
+    /// same time), `auto` for as many as give the most throughput.
     Set {
         /// What to change.
         #[arg(value_name = "KEY=VALUE", required = true)]

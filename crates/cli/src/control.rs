@@ -2,18 +2,21 @@
 //!
 //! Whoever asks sends one line of JSON and gets one line of JSON back.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use data_generation::settings::ConcurrencyLimit;
+use data_generation::settings::{ConcurrencyLimit, LimitName, RateLimit};
 use data_generation::{Steering, StopHandle, StopKind};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, unix::OwnedReadHalf, unix::OwnedWriteHalf};
+use tokio::task::JoinSet;
 
 use crate::files::Room;
 use crate::output::{self, counted};
@@ -26,7 +29,11 @@ const LONGEST_PATH: usize = 100;
 /// A line that is longer is no order.
 const LONGEST_LINE: usize = 4096;
 /// Whoever works on a run answers sooner.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Whoever has something to ask says it sooner.
+const LISTENS: Duration = Duration::from_secs(2);
+/// So many may ask at the same time.
+const TALKS: usize = 32;
 
 /// What can be asked of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +57,12 @@ pub(crate) enum Order {
 pub(crate) struct Values {
     /// `Some(None)`: no limit.
     #[serde(skip_serializing_if = "Option::is_none", with = "given")]
-    pub(crate) rate_limit: Option<Option<NonZeroU32>>,
+    pub(crate) rate_limit: Option<Option<RateLimit>>,
     #[serde(skip_serializing_if = "Option::is_none", with = "given")]
     pub(crate) token_limit: Option<Option<NonZeroU32>>,
+    /// Those below `limits`; null for no limit.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) limits: BTreeMap<LimitName, Option<NonZeroU64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency_limit: Option<ConcurrencyLimit>,
 }
@@ -76,13 +86,17 @@ mod given {
 }
 
 /// How a run is steered, or why it cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
     /// This is how it is now.
     Now {
-        rate_limit: Option<u64>,
+        rate_limit: Option<RateLimit>,
         token_limit: Option<u64>,
+        /// All that are kept, in words.
+        limits: Vec<String>,
+        /// The share of the rate that is used.
+        rate_share: f64,
         concurrency_limit: Option<ConcurrencyLimit>,
         /// Requests at the same time, as many as may be at present.
         places: usize,
@@ -110,12 +124,22 @@ impl Wheel {
         let mut but = None;
         match order {
             Order::Set(values) => {
-                if let Some(requests) = values.rate_limit {
-                    steering.set_rate_limit(requests);
-                    self.screen.note(&format!(
-                        "`datagen ctl`: rate_limit is {}",
-                        or_none(requests)
-                    ));
+                if let Some(rate) = values.rate_limit {
+                    match rate {
+                        Some(RateLimit::Auto) => steering.set_rate_limit_auto(),
+                        Some(RateLimit::PerMinute(requests)) => {
+                            steering.set_rate_limit(Some(requests));
+                        }
+                        None => steering.set_rate_limit(None),
+                    }
+                    self.screen
+                        .note(&format!("`datagen ctl`: rate_limit is {}", of_rate(rate)));
+                }
+                for (name, amount) in values.limits {
+                    steering.set_limit(name, amount);
+                    let (key, amount) = (name.key(), or_none(amount));
+                    self.screen
+                        .note(&format!("`datagen ctl`: limits.{key} is {amount}"));
                 }
                 if let Some(tokens) = values.token_limit {
                     steering.set_token_limit(tokens);
@@ -159,8 +183,10 @@ impl Wheel {
         }
         let now = steering.steered();
         Reply::Now {
-            rate_limit: now.rate_limit.map(Into::into),
+            rate_limit: now.rate_limit,
             token_limit: now.token_limit.map(Into::into),
+            limits: now.limits,
+            rate_share: now.rate_share,
             concurrency_limit: now.concurrency,
             places: now.places,
             paused: now.paused,
@@ -171,12 +197,49 @@ impl Wheel {
     }
 }
 
+fn of_rate(rate: Option<RateLimit>) -> String {
+    match rate {
+        Some(RateLimit::PerMinute(requests)) => requests.to_string(),
+        Some(RateLimit::Auto) => "auto".to_owned(),
+        None => "null".to_owned(),
+    }
+}
+
+/// What the two usual limits do not say: further ones, what the endpoint announces, that it is slowed down.
+fn besides(
+    rate_limit: Option<RateLimit>,
+    token_limit: Option<u64>,
+    limits: &[String],
+    rate_share: f64,
+) -> Option<String> {
+    let rate = match rate_limit {
+        Some(RateLimit::PerMinute(requests)) => Some(format!("{requests} requests a minute")),
+        _ => None,
+    };
+    let tokens = token_limit.map(|tokens| format!("{tokens} tokens a minute"));
+    let said: Vec<String> = rate.into_iter().chain(tokens).collect();
+    let mut parts = Vec::new();
+    if limits != said || rate_limit == Some(RateLimit::Auto) {
+        parts.push(match limits {
+            [] => "no limits are kept".to_owned(),
+            limits => format!("kept: {}", limits.join(", ")),
+        });
+    }
+    if rate_share < 1.0 {
+        let percent = (rate_share * 100.0).round();
+        parts.push(format!(
+            "the endpoint pushes back: requests leave at {percent} % of the rate"
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 fn or_none<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
 
 /// Listens in the run's folder until it is dropped; where that cannot be, says so and waits for ever.
-pub(crate) async fn serve(dir: PathBuf, wheel: &Wheel) -> std::convert::Infallible {
+pub(crate) async fn serve(dir: PathBuf, wheel: Arc<Wheel>) -> std::convert::Infallible {
     let listening = short(&dir).and_then(|short| {
         // We hold the run's lock, so whoever listened here is dead.
         match std::fs::remove_file(short.path.join(SOCKET)) {
@@ -198,15 +261,23 @@ pub(crate) async fn serve(dir: PathBuf, wheel: &Wheel) -> std::convert::Infallib
         }
     };
     let _gone_at_the_end = Gone(dir.join(SOCKET));
+    let mut talks = JoinSet::new();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if talks.len() < TALKS => accepted,
+            Some(_) = talks.join_next(), if !talks.is_empty() => continue,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 let (read, write) = stream.into_split();
-                // One after another: whoever says nothing must not keep the others waiting for long.
-                let talk = tokio::time::timeout(PATIENCE, talk(read, write, wheel));
-                if !matches!(talk.await, Ok(Ok(()))) {
-                    tracing::debug!("somebody opened the socket and left");
-                }
+                let wheel = Arc::clone(&wheel);
+                // Each by itself: whoever says nothing must not keep the others waiting.
+                talks.spawn(async move {
+                    let talk = tokio::time::timeout(LISTENS, talk(read, write, &wheel));
+                    if !matches!(talk.await, Ok(Ok(()))) {
+                        tracing::debug!("somebody opened the socket and left");
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "the socket in the run's folder");
@@ -283,6 +354,8 @@ pub(crate) fn tell(reply: &Reply) {
         Reply::Now {
             rate_limit,
             token_limit,
+            limits,
+            rate_share,
             concurrency_limit,
             places,
             paused,
@@ -301,10 +374,13 @@ pub(crate) fn tell(reply: &Reply) {
             };
             output::line(&format!(
                 "{state}, {in_flight} in flight; rate_limit {}, token_limit {}, concurrency_limit {}{now}",
-                or_none(*rate_limit),
+                of_rate(*rate_limit),
                 or_none(*token_limit),
                 or_none(*concurrency_limit)
             ));
+            if let Some(besides) = besides(*rate_limit, *token_limit, limits, *rate_share) {
+                output::line(&besides);
+            }
             if let Some(but) = but {
                 output::line(but);
             }
@@ -322,6 +398,7 @@ mod tests {
         let values = Values {
             rate_limit: Some(None),
             token_limit: Some(NonZeroU32::new(5)),
+            limits: [(LimitName::TokensPerDay, None)].into(),
             concurrency_limit: None,
         };
         for order in [Order::Set(values), Order::Pause, Order::Show] {

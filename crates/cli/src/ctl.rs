@@ -1,10 +1,12 @@
 //! `datagen ctl`.
 
 use std::io;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 use std::process::ExitCode;
 
 use data_generation::pipeline::Manifest;
+use data_generation::settings::{LimitName, RateLimit};
 
 use crate::args::{Ctl, CtlAction};
 use crate::control::{self, Order, Reply, Values};
@@ -37,17 +39,18 @@ fn parse(assignments: &[String]) -> Result<Values, Failure> {
                 "`{assignment}` is no KEY=VALUE such as rate_limit=600"
             )));
         };
-        let amount = || match value {
-            "null" => Ok(None),
-            number => number.parse().map(Some).map_err(|_| {
-                Failure::usage(format!(
-                    "{key}: `{value}` is neither a number above 0 nor null"
-                ))
-            }),
-        };
+        let small = || amount(key, value, u32::MAX.into());
+        let small = || Ok::<_, Failure>(small()?.and_then(|n| NonZeroU32::try_from(n).ok()));
+        let name = key.strip_prefix("limits.").unwrap_or(key);
+        let limit = LimitName::ALL.into_iter().find(|limit| limit.key() == name);
         match key {
-            "rate_limit" | "model.rate_limit" => values.rate_limit = Some(amount()?),
-            "token_limit" | "model.token_limit" => values.token_limit = Some(amount()?),
+            "rate_limit" | "model.rate_limit" if value == "auto" => {
+                values.rate_limit = Some(Some(RateLimit::Auto));
+            }
+            "rate_limit" | "model.rate_limit" => {
+                values.rate_limit = Some(small()?.map(RateLimit::PerMinute));
+            }
+            "token_limit" | "model.token_limit" => values.token_limit = Some(small()?),
             "concurrency" | "concurrency_limit" | "run.concurrency_limit" => {
                 let limit = value.parse().map_err(|()| {
                     Failure::usage(format!(
@@ -57,13 +60,35 @@ fn parse(assignments: &[String]) -> Result<Values, Failure> {
                 values.concurrency_limit = Some(limit);
             }
             other => {
-                return Err(Failure::usage(format!(
-                    "`{other}` cannot be changed while a run works; rate_limit, token_limit and concurrency can"
-                )));
+                let Some(limit) = limit else {
+                    let limits = LimitName::ALL.map(|limit| format!("limits.{}", limit.key()));
+                    return Err(Failure::usage(format!(
+                        "`{other}` cannot be changed while a run works; rate_limit, token_limit, {} and concurrency can",
+                        limits.join(", ")
+                    )));
+                };
+                values.limits.insert(limit, amount(key, value, u64::MAX)?);
             }
         }
     }
     Ok(values)
+}
+
+/// A number above 0, or null for no limit.
+fn amount(key: &str, value: &str, most: u64) -> Result<Option<NonZeroU64>, Failure> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let refused = match value.parse::<u64>() {
+        _ if value == "null" => return Ok(None),
+        Ok(0) => "0 would let nothing leave; `datagen ctl pause` does that, and null takes the limit away".to_owned(),
+        Ok(number) if number <= most => return Ok(NonZeroU64::new(number)),
+        Ok(_) => format!("{value} is more than can be set, {most}; null takes the limit away"),
+        Err(_) if digits => format!("{value} is more than can be set, {most}; null takes the limit away"),
+        Err(_) => match key.ends_with("rate_limit") {
+            true => format!("`{value}` is neither a whole number above 0, nor `auto`, nor null"),
+            false => format!("`{value}` is neither a whole number above 0 nor null"),
+        },
+    };
+    Err(Failure::usage(format!("{key}: {refused}")))
 }
 
 fn unreachable(dir: &Path, error: &io::Error) -> Failure {
@@ -84,6 +109,12 @@ fn unreachable(dir: &Path, error: &io::Error) -> Failure {
                 quoted(&place.to_string())
             ))
         }
+        // Whoever was stopped by Ctrl-Z, or has no time, reads it later.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::later(format!(
+            "the run in {place} did not answer within {} s; it may still do what it was told",
+            control::PATIENCE.as_secs()
+        ))
+        .hint("if it was stopped with Ctrl-Z, `fg` in its terminal lets it go on"),
         _ => Failure::io(format!("could not reach the run in {place}"), error),
     }
 }
@@ -100,12 +131,28 @@ mod tests {
             "concurrency_limit=9",
         ];
         let values = parse(&given.map(str::to_owned)).unwrap();
-        assert_eq!(values.rate_limit.unwrap().unwrap().get(), 600);
+        let rate = RateLimit::PerMinute(600.try_into().unwrap());
+        assert_eq!(values.rate_limit, Some(Some(rate)));
         assert_eq!(values.token_limit, Some(None));
         assert_eq!(values.concurrency_limit.unwrap().to_string(), "9");
         let values = parse(&["concurrency=auto".to_owned()]).unwrap();
         assert_eq!(values.concurrency_limit.unwrap().to_string(), "auto");
+        let given = [
+            "rate_limit=auto",
+            "limits.tokens_per_day=9",
+            "requests_per_second=null",
+        ];
+        let values = parse(&given.map(str::to_owned)).unwrap();
+        assert_eq!(values.rate_limit, Some(Some(RateLimit::Auto)));
+        let day = (LimitName::TokensPerDay, 9.try_into().ok());
+        let second = (LimitName::RequestsPerSecond, None);
+        assert_eq!(values.limits, [day, second].into());
         for wrong in [
+            "token_limit=auto",
+            "rate_limit=4294967296",
+            "limits.tokens_per_day=0",
+            "limits.tokens_per_day=99999999999999999999",
+            "limits.share=true",
             "rate_limit",
             "rate_limit=0",
             "rate_limit=fast",

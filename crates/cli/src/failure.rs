@@ -30,6 +30,10 @@ impl Failure {
         }
     }
 
+    pub(crate) fn later(message: impl Into<String>) -> Failure {
+        Failure::new(exit::LATER, message)
+    }
+
     fn new(code: u8, message: impl Into<String>) -> Failure {
         Failure {
             code: ExitCode::from(code),

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_generation::pipeline::Manifest;
@@ -87,12 +88,12 @@ pub(crate) fn carry_out<'a>(
                 opened.send_replace(Some(run_dir.to_path_buf()));
             }
         });
-    let wheel = Wheel {
+    let wheel = Arc::new(Wheel {
         steering,
         stop: stop.clone(),
         screen: screen.clone(),
         room,
-    };
+    });
     let drain = Duration::from_secs(built.settings().run.drain_s);
     let outcome = runtime.block_on(async {
         // Before the run writes its first byte.
@@ -101,7 +102,7 @@ pub(crate) fn carry_out<'a>(
             outcome = job => Ok(outcome),
             () = signals => unreachable!("signals do not end"),
             () = drawing(&screen) => unreachable!("drawing does not end"),
-            never = steered(folder, &wheel) => match never {},
+            never = steered(folder, wheel) => match never {},
         }
     });
     // A thread that still reads standard input must not keep us here.
@@ -161,7 +162,7 @@ fn configured<'a>(run: &Run, mut job: RunBuilder<'a>) -> RunBuilder<'a> {
 }
 
 /// Lets other terminals steer the run, from when its folder is open.
-async fn steered(mut folder: watch::Receiver<Option<PathBuf>>, wheel: &Wheel) -> Infallible {
+async fn steered(mut folder: watch::Receiver<Option<PathBuf>>, wheel: Arc<Wheel>) -> Infallible {
     let dir = match folder.wait_for(Option::is_some).await {
         Ok(dir) => dir.clone(),
         Err(_) => None,

@@ -194,6 +194,50 @@ impl Default for LimitSettings {
     }
 }
 
+/// A limit of `limits` that can be changed while a run works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LimitName {
+    /// Requests in any second.
+    RequestsPerSecond,
+    /// Requests in any 24 hours.
+    RequestsPerDay,
+    /// Tokens in any second.
+    TokensPerSecond,
+    /// Tokens in any 24 hours.
+    TokensPerDay,
+}
+
+impl LimitName {
+    /// All of them.
+    pub const ALL: [LimitName; 4] = [
+        LimitName::RequestsPerSecond,
+        LimitName::RequestsPerDay,
+        LimitName::TokensPerSecond,
+        LimitName::TokensPerDay,
+    ];
+
+    /// As the configuration calls it, below `limits`.
+    pub fn key(self) -> &'static str {
+        match self {
+            LimitName::RequestsPerSecond => "requests_per_second",
+            LimitName::RequestsPerDay => "requests_per_day",
+            LimitName::TokensPerSecond => "tokens_per_second",
+            LimitName::TokensPerDay => "tokens_per_day",
+        }
+    }
+
+    pub(crate) fn of(self, options: &mut LimitOptions) -> &mut Option<NonZeroU64> {
+        match self {
+            LimitName::RequestsPerSecond => &mut options.requests.a_second,
+            LimitName::RequestsPerDay => &mut options.requests.a_day,
+            LimitName::TokensPerSecond => &mut options.tokens.a_second,
+            LimitName::TokensPerDay => &mut options.tokens.a_day,
+        }
+    }
+}
+
 /// The file of shared limits for an endpoint and an account: in the user's folder for state, for others not to
 /// read.
 pub(crate) fn file(
@@ -247,13 +291,18 @@ pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> 
     ))
 }
 
-/// All limits together, as the client takes them.
-pub(crate) fn options(model: &ModelSettings, limits: &LimitSettings) -> LimitOptions {
-    let (a_minute, auto) = match model.rate_limit {
+/// Requests a minute, and whether the endpoint says how many.
+pub(crate) fn of_rate(rate: Option<RateLimit>) -> (Option<NonZeroU64>, bool) {
+    match rate {
         Some(RateLimit::PerMinute(requests)) => (Some(NonZeroU64::from(requests)), false),
         Some(RateLimit::Auto) => (None, true),
         None => (None, false),
-    };
+    }
+}
+
+/// All limits together, as the client takes them.
+pub(crate) fn options(model: &ModelSettings, limits: &LimitSettings) -> LimitOptions {
+    let (a_minute, auto) = of_rate(model.rate_limit);
     LimitOptions {
         requests: Rates {
             a_second: limits.requests_per_second,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::limits::Concurrency;
-pub use crate::limits::{ConcurrencyLimit, LimitSettings, RateLimit};
+pub use crate::limits::{ConcurrencyLimit, LimitName, LimitSettings, RateLimit};
 
 /// The effective configuration. Its default is the built-in default of every key.
 ///

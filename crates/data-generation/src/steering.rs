@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_generation_llm_client::{Client, LimitOptions};
 
-use crate::limits::Concurrency;
+use crate::limits;
+use crate::limits::{Concurrency, LimitName, RateLimit};
 use crate::settings::ConcurrencyLimit;
 
 /// Changes a run while it works: its limits, its concurrency, a pause. Every clone steers the same run; what
@@ -44,19 +45,25 @@ struct State {
 /// What was said before there was anybody to say it to.
 #[derive(Debug, Default)]
 struct Changes {
-    rate_limit: Option<Option<NonZeroU32>>,
+    rate_limit: Option<Option<RateLimit>>,
     token_limit: Option<Option<NonZeroU32>>,
+    limits: Vec<(LimitName, Option<NonZeroU64>)>,
     concurrency: Option<ConcurrencyLimit>,
 }
 
 /// How a run is steered now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Steered {
-    /// Requests a minute; `None` for no limit.
-    pub rate_limit: Option<NonZeroU64>,
+    /// Requests a minute, or what the endpoint says; `None` for no limit.
+    pub rate_limit: Option<RateLimit>,
     /// Tokens a minute; `None` for no limit.
     pub token_limit: Option<NonZeroU64>,
+    /// All limits that are kept, in words: also those in a second and a day, and what the endpoint announces.
+    pub limits: Vec<String>,
+    /// The share of the rate, from 0 to 1, that is used at present: less than 1 where the endpoint pushes back
+    /// although the limits are kept.
+    pub rate_share: f64,
     /// Requests at the same time, or that this is found out; `None` before the run has begun.
     pub concurrency: Option<ConcurrencyLimit>,
     /// How many there may be at present, found out or not; 0 before the run has begun.
@@ -75,8 +82,25 @@ impl Steering {
 
     /// Requests a minute from now on; `None` for no limit. The limits in a second and a day stay.
     pub fn set_rate_limit(&self, requests: Option<NonZeroU32>) {
+        self.change_rate(requests.map(RateLimit::PerMinute));
+    }
+
+    /// From now on as many requests as the endpoint says in its headers; where it has not said anything yet, the next
+    /// request goes alone. The limits in a second and a day stay.
+    pub fn set_rate_limit_auto(&self) {
+        self.change_rate(Some(RateLimit::Auto));
+    }
+
+    fn change_rate(&self, rate: Option<RateLimit>) {
         let mut state = self.lock();
-        state.changes.rate_limit = Some(requests);
+        state.changes.rate_limit = Some(rate);
+        state.apply();
+    }
+
+    /// One of the limits in a second or a day from now on; `None` for no limit.
+    pub fn set_limit(&self, name: LimitName, amount: Option<NonZeroU64>) {
+        let mut state = self.lock();
+        state.changes.limits.push((name, amount));
         state.apply();
     }
 
@@ -117,18 +141,29 @@ impl Steering {
     /// How the run is steered now.
     pub fn steered(&self) -> Steered {
         let state = self.lock();
+        let client = state.client.as_deref();
         Steered {
-            rate_limit: state.limits.requests.a_minute,
+            rate_limit: match state.limits.auto {
+                true => Some(RateLimit::Auto),
+                // It came from such a number.
+                false => state.limits.requests.a_minute.and_then(|requests| {
+                    NonZeroU32::try_from(requests)
+                        .ok()
+                        .map(RateLimit::PerMinute)
+                }),
+            },
             token_limit: state.limits.tokens.a_minute,
+            limits: client.map_or_else(Vec::new, |client| client.limits()),
+            rate_share: client.map_or(1.0, |client| client.rate_share()),
             concurrency: state
                 .concurrency
                 .map(|concurrency| match concurrency.limit {
                     ConcurrencyLimit::Fixed(_) => ConcurrencyLimit::Fixed(concurrency.most()),
                     ConcurrencyLimit::Auto => ConcurrencyLimit::Auto,
                 }),
-            places: state.client.as_ref().map_or(0, |client| client.places()),
+            places: client.map_or(0, |client| client.places()),
             paused: state.paused,
-            in_flight: state.client.as_ref().map_or(0, |client| client.in_flight()),
+            in_flight: client.map_or(0, |client| client.in_flight()),
         }
     }
 
@@ -159,16 +194,20 @@ impl State {
         let Changes {
             rate_limit,
             token_limit,
+            limits,
             concurrency,
         } = std::mem::take(&mut self.changes);
-        if let Some(requests) = rate_limit {
-            self.limits.requests.a_minute = requests.map(NonZeroU64::from);
-            self.limits.auto = false;
+        let is_changed = rate_limit.is_some() || token_limit.is_some() || !limits.is_empty();
+        if let Some(rate) = rate_limit {
+            (self.limits.requests.a_minute, self.limits.auto) = limits::of_rate(rate);
         }
         if let Some(tokens) = token_limit {
             self.limits.tokens.a_minute = tokens.map(NonZeroU64::from);
         }
-        if rate_limit.is_some() || token_limit.is_some() {
+        for (name, amount) in limits {
+            *name.of(&mut self.limits) = amount;
+        }
+        if is_changed {
             client.set_limits(&self.limits);
             tracing::info!(limits = ?self.limits, "the limits were changed");
         }

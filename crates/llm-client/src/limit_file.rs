@@ -49,6 +49,7 @@ impl LimitFile {
 
     /// A name for an endpoint and what identifies the account there; nothing can be read out of it.
     pub fn name(endpoint: &str, account: &str) -> String {
+        let endpoint = crate::openai::as_everybody_writes_it(endpoint);
         let mut hasher = blake3::Hasher::new_derive_key("data-generation 2026 shared limits");
         hasher.update(&(endpoint.len() as u64).to_le_bytes());
         hasher
@@ -130,6 +131,29 @@ mod tests {
         assert_eq!(name.len(), 24);
         assert_ne!(name, LimitFile::name("https://api.openai.com", "sk-other"));
         assert_ne!(name, LimitFile::name("https://api.openai.comsk", "-secret"));
+    }
+
+    #[test]
+    fn an_endpoint_has_one_name_however_it_is_written() {
+        let name = |endpoint| LimitFile::name(endpoint, "sk-secret");
+        let usual = name("https://api.openai.com/v1");
+        for other in [
+            "https://api.openai.com/v1/",
+            "HTTPS://API.OpenAI.com/v1",
+            " https://api.openai.com:443/v1//",
+        ] {
+            assert_eq!(name(other), usual, "{other}");
+        }
+        for other in [
+            "https://api.openai.com/V1",
+            "http://api.openai.com/v1",
+            "https://api.openai.com:8443/v1",
+            "https://api.openai.com/v1?of=2",
+        ] {
+            assert_ne!(name(other), usual, "{other}");
+        }
+        assert_eq!(name("HTTP://LOCALHOST:80"), name("http://localhost/"));
+        assert_ne!(name("Own Model"), name("own model"));
     }
 
     #[test]

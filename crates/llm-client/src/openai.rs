@@ -319,6 +319,14 @@ fn address(base: &Url, path: &str) -> String {
     url.into()
 }
 
+/// An address in the one spelling that all spellings of it have in common; what is no address, as it is.
+pub(crate) fn as_everybody_writes_it(written: &str) -> String {
+    match Url::parse(written.trim()) {
+        Ok(url) => address(&url, ""),
+        Err(_) => written.to_owned(),
+    }
+}
+
 /// Refuses what cannot work or would give a secret away. What is refused is never repeated: it may hold one.
 fn base_url(written: &str, key: Option<&SecretString>) -> Result<Url, Error> {
     let refused = |message: String| Err(Error::options("base_url", message));

@@ -194,7 +194,7 @@ fn what_cannot_be_reached_or_changed_is_said() {
     assert_snapshot!(ctl(&folder, ["set", "temperature=1"]).exits(2).shown(), @"
         exit 2
         --- stderr
-        error: `temperature` cannot be changed while a run works; rate_limit, token_limit and concurrency can
+        error: `temperature` cannot be changed while a run works; rate_limit, token_limit, limits.requests_per_second, limits.requests_per_day, limits.tokens_per_second, limits.tokens_per_day and concurrency can
         ");
     assert_snapshot!(ctl(&folder, ["set", "concurrency=null"]).exits(2).shown(), @"
         exit 2
@@ -204,8 +204,107 @@ fn what_cannot_be_reached_or_changed_is_said() {
     assert_snapshot!(ctl(&folder, ["set", "rate_limit=fast"]).exits(2).shown(), @"
         exit 2
         --- stderr
-        error: rate_limit: `fast` is neither a number above 0 nor null
+        error: rate_limit: `fast` is neither a whole number above 0, nor `auto`, nor null
         ");
+}
+
+#[test]
+fn whoever_says_nothing_keeps_nobody_waiting() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 1);
+    let path = folder.path("output/demo/.ctl.sock");
+    let silent = [(); 3].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
+    ctl(&folder, ["show"]).exits(0);
+    ctl(&folder, ["drain"]).exits(0);
+    drop(silent);
+    run.exits(130);
+}
+
+#[test]
+fn limits_of_other_times_are_changed_and_shown_too() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 1);
+    ctl(&folder, ["pause"]).exits(0);
+    let more = [
+        "set",
+        "limits.requests_per_second=30",
+        "tokens_per_day=900000",
+        "rate_limit=auto",
+    ];
+    let told = ctl(&folder, more).exits(0).stderr;
+    assert_snapshot!(settled(&told), @"
+    rate_limit auto, token_limit null, concurrency_limit 2
+    kept: 30 requests a second, 900000 tokens a day
+    ");
+    let less = [
+        "set",
+        "limits.requests_per_second=null",
+        "rate_limit=600",
+        "tokens_per_day=null",
+    ];
+    let told = ctl(&folder, less).exits(0).stderr;
+    assert_snapshot!(settled(&told), @"rate_limit 600, token_limit null, concurrency_limit 2");
+    let told = ctl(&folder, ["set", "rate_limit=auto"]).exits(0).stderr;
+    assert_snapshot!(settled(&told), @"
+    rate_limit auto, token_limit null, concurrency_limit 2
+    no limits are kept
+    ");
+    ctl(&folder, ["drain"]).exits(0);
+    let said = run.exits(130).stderr;
+    assert!(
+        said.contains("limits.requests_per_second is 30") && said.contains("rate_limit is auto"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_endpoint_that_announces_no_limits_is_told_of_once() {
+    let plan = Plan::good().latency(Latency::Fixed(Duration::from_millis(20)));
+    let server = FaultServer::start_blocking(plan).unwrap();
+    let folder = Folder::asking_at(server.url()).file("rows.jsonl", rows(40));
+    let set = "model.rate_limit=auto";
+    let ended = folder.datagen(["run", "--set", set]).exits(0).stderr;
+    let warning = "no_limits_announced: the endpoint announces no limits, none is kept; `model.rate_limit` sets one";
+    assert_eq!(ended.matches(warning).count(), 1, "{ended}");
+}
+
+#[test]
+fn a_pause_and_its_end_stand_in_the_log() {
+    let (folder, mut run) = slow_with_a_log();
+    run.until_lines(RESULT, 1);
+    for order in ["pause", "pause", "resume", "resume", "drain"] {
+        ctl(&folder, [order]).exits(0);
+    }
+    run.exits(130);
+    let log = folder.read(&format!("logs/{}", folder.names("logs")[0]));
+    for line in [
+        "paused: somebody asked to send nothing new",
+        "going on: the pause that somebody asked for is over",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{log}");
+    }
+}
+
+fn slow_with_a_log() -> (Folder, Running) {
+    let folder = Folder::offline().file("rows.jsonl", rows(400)).edit(
+        "config.yaml",
+        "logging: {dir: null}",
+        "offline: {latency_ms: 50}",
+    );
+    let run = folder.datagen(["run", "--concurrency", "2"]).start();
+    (folder, run)
+}
+
+#[test]
+fn numbers_that_cannot_be_set_are_refused_in_the_right_words() {
+    let folder = Folder::offline();
+    let told = |value: &str| {
+        let said = ctl(&folder, ["set", value]).exits(2).stderr;
+        said.trim().to_owned()
+    };
+    assert_snapshot!(told("rate_limit=99999999999"), @"error: rate_limit: 99999999999 is more than can be set, 4294967295; null takes the limit away");
+    assert_snapshot!(told("rate_limit=0"), @"error: rate_limit: 0 would let nothing leave; `datagen ctl pause` does that, and null takes the limit away");
+    assert_snapshot!(told("limits.tokens_per_day=1.5"), @"error: limits.tokens_per_day: `1.5` is neither a whole number above 0 nor null");
 }
 
 #[test]

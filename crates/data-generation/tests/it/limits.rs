@@ -199,6 +199,28 @@ async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_row_that_never_fits_names_the_limit_that_it_is_above() {
+    let home = Home::new();
+    let builder = home
+        .builder()
+        .own_model(timed().0)
+        .token_limit(Some(90_000));
+    let builder = builder.set("limits.tokens_per_second", 300);
+    let pipeline = builder.build().unwrap();
+    let report = pipeline
+        .run(words(&["x".repeat(4_000).as_str()]))
+        .await
+        .unwrap();
+    assert_eq!(report.counts.failed, 1);
+    let error = home.lines("failures.jsonl")[0]["error"].take();
+    let message = error["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("raise `limits.tokens_per_second` if the endpoint allows more"),
+        "{message}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_day_that_is_used_up_ends_the_run_until_then() {
     let home = Home::new();
     let (says, _) = timed();

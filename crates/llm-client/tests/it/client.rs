@@ -330,6 +330,7 @@ fn story(call: &Watched) -> String {
             _ => "?",
         },
         Event::Resumed => "go",
+        Event::StillWaiting { .. } => "still",
         _ => "?",
     });
     words.collect::<Vec<_>>().join(" ")
@@ -394,7 +395,7 @@ async fn whoever_is_put_off_while_all_pause_waits_for_the_same_pause() {
         assert_eq!(
             calls.each_ref().map(story),
             [
-                "send bad rate_limited paused pause go send good",
+                "send bad rate_limited paused pause still go send good",
                 "send bad rate_limited pause go send good",
                 "send bad rate_limited pause go send good",
             ]
