@@ -1,7 +1,7 @@
 //! One process for a run folder.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::disk::{Disk, DiskFile, Opening};
 use crate::error::{Error, ErrorKind};
 
-/// Looks at the note of another process, which may have the lock and be about to write.
+/// Looks at the note of another process, which may have the lock and be about to write, or at a place where one is
+/// about to put its folder.
 const LOOKS: u32 = 100;
 /// Tries at a lock that is held.
 const TRIES: u32 = 3;
@@ -25,10 +26,19 @@ pub(crate) struct Lock {
 impl Lock {
     pub(crate) fn take(disk: &Disk, dir: &Path) -> Result<Lock, Error> {
         let path = dir.join("run.lock");
+        let mut gone = 0;
         loop {
-            let file = disk
-                .open(&path, Opening::Keep)
-                .map_err(Error::io("could not open", &path))?;
+            let file = match disk.open(&path, Opening::Keep) {
+                Ok(file) => file,
+                // Between moving an old folder aside and putting its own there another process leaves the place
+                // free for a moment.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && gone < LOOKS => {
+                    gone += 1;
+                    std::thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
+                Err(error) => return Err(Error::io("could not open", &path)(error)),
+            };
             match try_lock(file.file()) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -125,6 +135,21 @@ fn is_at(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_being_replaced_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("run");
+        std::fs::create_dir(dir.path().join("new")).unwrap();
+        std::thread::scope(|scope| {
+            let taking = scope.spawn(|| Lock::take(&Disk::default(), &place).is_ok());
+            std::thread::sleep(LOOK_AGAIN);
+            std::fs::rename(dir.path().join("new"), &place).unwrap();
+            assert!(taking.join().unwrap());
+        });
+        let nowhere = dir.path().join("nowhere");
+        assert!(Lock::take(&Disk::default(), &nowhere).is_err());
+    }
 
     #[test]
     fn a_lock_is_of_the_folder_that_is_there_now() {
