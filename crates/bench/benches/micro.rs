@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use data_generation::extract::{Extract, json, regex, tag};
 use data_generation::llm::{
-    Answer, ClassifyOptions, Limiter, Model, OpenAi, OpenAiOptions, Request, classify,
+    Answer, ClassifyOptions, LimitFile, LimitOptions, Limiter, Model, OpenAi, OpenAiOptions,
+    Request, classify,
 };
 use data_generation::pipeline::{
     Draft, PaidAnswer, Place, Row, RowId, Run, Source, Step, StepContext, StepError, Workflow,
@@ -111,6 +112,21 @@ fn good_answer_classified(bencher: Bencher) {
 #[divan::bench]
 fn limiter_grants(bencher: Bencher) {
     let limiter = Limiter::per_minute(NonZeroU32::MAX);
+    bencher.bench_local(|| limiter.acquire().now_or_never());
+}
+
+/// By a process that keeps its limits together with others, in the middle of a minute in which much was sent.
+#[divan::bench]
+fn shared_limiter_grants(bencher: Bencher) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = LimitFile::open(dir.path().join("limits")).expect("a file");
+    let limiter = Limiter::new(&LimitOptions {
+        share: Some(file),
+        ..LimitOptions::per_minute(Some(NonZeroU32::MAX))
+    });
+    for n in 0..600 {
+        limiter.sent_before(Duration::from_millis(100 * n), 0);
+    }
     bencher.bench_local(|| limiter.acquire().now_or_never());
 }
 

@@ -177,7 +177,7 @@ pub struct LimitSettings {
     /// Requests that may leave at once after a quiet while; 1: they are evenly spaced.
     pub burst: NonZeroU32,
     /// Whether all processes of this user on this machine that ask the same endpoint with the same key, and set
-    /// this too, keep the limits together.
+    /// this too, keep the limits together, in turns; where they differ all keep the lowest.
     pub share: bool,
 }
 
@@ -255,7 +255,7 @@ pub(crate) fn file(
                     .into(),
             )
         })?;
-    let name = format!("{}.json", LimitFile::name(endpoint, account));
+    let name = format!("{}.limits", LimitFile::name(endpoint, account));
     let path = state.join("data-generation/limits").join(name);
     LimitFile::open(&path).map_err(|error| {
         Error::Usage(format!(

@@ -97,6 +97,14 @@ pub(crate) struct Entry {
     booked: Vec<(Limit, u64)>,
 }
 
+impl Entry {
+    /// Whether a limit of tokens has booked it.
+    pub(crate) fn has_tokens(&self) -> bool {
+        let mut booked = self.booked.iter();
+        booked.any(|(limit, _)| limit.unit == Unit::Tokens)
+    }
+}
+
 impl Ledger {
     pub(crate) fn new(limits: impl IntoIterator<Item = Limit>, burst: u64) -> Ledger {
         Ledger {
@@ -253,15 +261,21 @@ impl Ledger {
     }
 
     /// How much was sent within the window of such a limit.
-    pub(crate) fn used(&mut self, like: Limit, now: Micros) -> u64 {
-        let meter = self
-            .meters
-            .iter_mut()
-            .find(|meter| meter.limit.is_like(like));
-        meter.map_or(0, |meter| {
-            meter.forget(now);
-            meter.sum()
-        })
+    pub(crate) fn used(&self, like: Limit, now: Micros) -> u64 {
+        let mut meters = self.meters.iter();
+        let meter = meters.find(|meter| meter.limit.is_like(like));
+        meter.map_or(0, |meter| meter.used(now))
+    }
+
+    /// The limit that sets the pace of requests of so many tokens.
+    pub(crate) fn slowest(&self, tokens: u64) -> Option<Limit> {
+        let space = |meter: &&Meter| meter.space(meter.weight(tokens));
+        let slowest = self.meters.iter().max_by_key(space);
+        slowest.map(|meter| meter.limit)
+    }
+
+    pub(crate) fn burst(&self) -> u64 {
+        self.burst
     }
 }
 

@@ -1,18 +1,23 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::announced::Announced;
-use crate::ledger::{Entry, Ledger, Limit, Micros};
+use crate::kept::{Kept, Origin};
+use crate::ledger::{Ledger, Limit, Micros};
 use crate::pace::{Pace, Slowed};
 use crate::queue::{Lane, Place, Queue};
-use crate::window::Windows;
-use crate::{LimitFile, LimitKind, LimitOptions};
+use crate::share::{Books, News, Share};
+use crate::{LimitKind, LimitOptions};
+
+mod permit;
+
+pub use permit::Permit;
+use permit::Ticket;
 
 /// Limits of an endpoint, shared by all tasks: first come, first served, evenly spaced. In a
 /// [`Client`](crate::Client) what is sent again takes turns with what is new.
@@ -42,7 +47,7 @@ pub struct Limiter {
     base: Instant,
     /// What the clock says then.
     start: Micros,
-    share: Option<LimitFile>,
+    is_shared: bool,
     /// Whether there is anything to keep: asked for each request.
     in_use: AtomicBool,
     /// Whether there is something to tell: asked for each request too.
@@ -53,21 +58,13 @@ pub struct Limiter {
 #[derive(Debug)]
 struct State {
     ledger: Ledger,
-    /// What was asked for; what an endpoint says only lowers it.
-    configured: Vec<Limit>,
-    /// What the endpoint says its limits are, the latest of each unit.
-    learnt: Vec<Limit>,
-    windows: Windows,
-    burst: u64,
+    kept: Kept,
+    share: Option<Share>,
     auto: bool,
     /// Nobody has said yet what the limits are: one request alone finds out.
     unknown: Unknown,
     /// One is under way that will tell what a request costs.
     first_is_out: bool,
-    /// Why the shared file cannot be used, from when that was first met until it is told.
-    trouble: Option<String>,
-    /// Whether it was ever met.
-    met_trouble: bool,
     /// Where the endpoint allows less than is configured.
     pace: Pace,
     /// Only the first one watches the clock.
@@ -91,16 +88,6 @@ pub(crate) struct Need {
     pub(crate) is_first: bool,
 }
 
-/// The right to send one request, with what is reserved for it.
-#[derive(Debug)]
-pub struct Permit<'a> {
-    limiter: &'a Limiter,
-    entry: Entry,
-    finds_out: bool,
-    /// Those that know as little wait for it.
-    is_first: bool,
-}
-
 /// A limit that would have to be waited for longer than anybody wants to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooLong {
@@ -108,6 +95,19 @@ pub struct TooLong {
     pub limit: String,
     /// How long.
     pub wait: Duration,
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        let now = self.now();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = &mut state.share
+            && let Err(error) = share.leave(&mut state.ledger, now)
+        {
+            // The others find out by themselves, after a while.
+            tracing::debug!(%error, "could not take leave of those who share the limits");
+        }
+    }
 }
 
 impl fmt::Display for TooLong {
@@ -119,16 +119,13 @@ impl fmt::Display for TooLong {
 impl Limiter {
     /// Keeps these limits.
     pub fn new(options: &LimitOptions) -> Limiter {
-        let configured: Vec<Limit> = options.limits().collect();
-        let burst = u64::from(options.burst.get());
+        let kept = Kept::new(options);
         // Those who share limits need one clock; others get one on which the past has a place.
         let start = options.share.as_ref().map_or(0, |_| micros_since_boot());
         let state = State {
-            ledger: Ledger::new(configured.iter().copied(), burst),
-            configured,
-            learnt: Vec::new(),
-            windows: Windows::default(),
-            burst,
+            ledger: Ledger::new(kept.all(), kept.burst),
+            kept,
+            share: options.share.clone().map(Share::new),
             auto: options.auto,
             unknown: if options.auto {
                 Unknown::Ask
@@ -136,15 +133,13 @@ impl Limiter {
                 Unknown::No
             },
             first_is_out: false,
-            trouble: None,
-            met_trouble: false,
             pace: Pace::default(),
             waiting: Queue::default(),
         };
         Limiter {
             base: Instant::now(),
             start: BEFORE + start,
-            share: options.share.clone(),
+            is_shared: options.share.is_some(),
             in_use: AtomicBool::new(!options.is_none()),
             to_tell: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -210,8 +205,10 @@ impl Limiter {
                     }
                     tell(limit.to_string(), limit.kind(), wait);
                     // Others may give back what they did not use, and nobody tells us.
-                    let look = self.share.as_ref().map(|_| Instant::now() + LOOK_EVERY);
-                    let time = look.map_or(time, |look| look.min(time));
+                    let time = match self.is_shared {
+                        true => time.min(Instant::now() + LOOK_EVERY),
+                        false => time,
+                    };
                     tokio::select! {
                         () = sleep_until(time) => {}
                         () = ticket.woken.notified() => {}
@@ -242,24 +239,28 @@ impl Limiter {
         let now = self.now();
         let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
         let at = now.saturating_sub(ago);
-        self.lock()
-            .with_ledger(self, now, |ledger| ledger.sent_before(at, tokens));
+        let mut state = self.lock();
+        match &mut state.share {
+            // There may be many of them, and each look into the file costs something.
+            Some(share) => share.sent_before(at, tokens),
+            None => state.ledger.sent_before(at, tokens),
+        }
     }
 
     /// Other limits from now on; what was sent goes on to count.
     pub fn set(&self, options: &LimitOptions) {
         let now = self.now();
         let mut state = self.lock();
-        state.configured = options.limits().collect();
-        state.burst = u64::from(options.burst.get());
         // Whoever sets them knows better.
         state.pace = Pace::default();
-        let (kept, burst) = (state.kept(), state.burst);
-        state.with_ledger(self, now, |ledger| ledger.set(now, kept, burst));
+        state.with_books(self, now, |books| {
+            books.kept.set(options);
+            books.keep();
+        });
         let was_auto = std::mem::replace(&mut state.auto, options.auto);
         if !options.auto {
             state.unknown = Unknown::No;
-        } else if !was_auto && state.learnt.is_empty() {
+        } else if !was_auto && !state.kept.has_learnt() {
             state.unknown = Unknown::Ask;
         }
         self.in_use.store(!options.is_none(), Ordering::Relaxed);
@@ -281,13 +282,15 @@ impl Limiter {
         state.pace.pushed_back(now, wait, least)
     }
 
-    /// Why the limits are not shared although they should be; said once.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        let is_there = self.to_tell.load(Ordering::Relaxed);
-        is_there.then(|| {
-            self.to_tell.store(false, Ordering::Relaxed);
-            self.lock().trouble.take()
-        })?
+    /// What the user should know of those who share these limits; each said once.
+    pub(crate) fn news(&self) -> Option<News> {
+        if !self.to_tell.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.lock();
+        let news = state.share.as_mut().and_then(Share::news);
+        self.to_tell.store(news.is_some(), Ordering::Relaxed);
+        news
     }
 
     /// Whether there are any limits, or may be.
@@ -304,22 +307,17 @@ impl Limiter {
     pub(crate) fn learn(&self, announced: &[Announced]) {
         let now = self.now();
         let mut state = self.lock();
-        for said in announced {
-            state.hear(said, now);
-        }
-        let (kept, burst) = (state.kept(), state.burst);
-        let learnt = state.learnt.clone();
         let is_known = std::mem::replace(&mut state.unknown, Unknown::No) == Unknown::No;
-        let is_new = state.with_ledger(self, now, |ledger| {
-            let before: Vec<Limit> = ledger.limits().collect();
-            let is_new = before != kept;
-            if is_new {
-                ledger.set(now, kept, burst);
-            }
+        let is_new = state.with_books(self, now, |books| {
+            let before: Vec<Limit> = books.ledger().limits().collect();
             for said in announced {
-                if let Some(limit) = learnt.iter().find(|limit| limit.unit == said.unit) {
-                    let is_fresh = !before.iter().any(|known| known.is_like(*limit));
-                    use_up(ledger, *limit, said, now, is_fresh);
+                books.kept.hear(said, now);
+            }
+            let is_new = books.keep();
+            for said in announced {
+                if let Some(limit) = books.kept.learnt(said) {
+                    let is_fresh = !before.iter().any(|known| known.is_like(limit));
+                    use_up(books, limit, said, now, is_fresh);
                 }
             }
             is_new
@@ -358,18 +356,16 @@ impl Limiter {
         1.0 / self.lock().pace.slower(now)
     }
 
-    /// The setting that a limit comes from, where it is configured.
-    pub(crate) fn setting_of(&self, limit: Limit) -> Option<&'static str> {
-        let state = self.lock();
-        let is_own = state.configured.contains(&limit);
-        is_own.then(|| limit.setting())
+    /// Where a limit comes from.
+    pub(crate) fn origin(&self, limit: Limit) -> Origin {
+        self.lock().kept.origin(limit)
     }
 
     /// Whether nothing is known of what was sent, by anybody who shares these limits.
     pub(crate) fn is_blank(&self) -> bool {
         let now = self.now();
         self.lock()
-            .with_ledger(self, now, |ledger| ledger.is_blank())
+            .with_books(self, now, |books| books.ledger().is_blank())
     }
 
     fn now(&self) -> Micros {
@@ -409,14 +405,28 @@ impl Limiter {
             // Exact for whoever has just come, and only he tells of it.
             let ahead = state.waiting.ahead(place) as u64;
             let limit = limit.or_else(|| state.ledger.limits().next());
-            let wait = (at - now).saturating_add(state.ledger.pace(tokens).saturating_mul(ahead));
+            let others = state
+                .share
+                .as_ref()
+                .map_or(0, |share| share.others_waiting(now)) as u64;
+            let pace = state.ledger.pace(tokens).saturating_mul(others + 1);
+            let wait = (at - now).saturating_add(pace.saturating_mul(ahead));
             let kind = limit.map_or(LimitKind::Requests, Limit::kind);
             let limit = limit.map_or_else(String::new, |limit| limit.to_string());
             return Front::Behind(limit, kind, Duration::from_micros(wait));
         }
-        let taken = state.with_ledger(self, now, |ledger| match ledger.earliest(now, tokens) {
-            (at, Some(limit)) => Err((at, limit)),
-            (_, None) => Ok(ledger.take(now, tokens)),
+        let taken = state.with_books(self, now, |books| {
+            if let (at, Some(limit)) = books.ledger().earliest(now, tokens) {
+                books.wait(at, tokens);
+                return Err((at, limit));
+            }
+            match books.ledger().slowest(tokens) {
+                Some(limit) if !books.is_own_turn(tokens) => {
+                    books.wait(now, tokens);
+                    Err((books.look_again(tokens), limit))
+                }
+                _ => Ok(books.take(tokens)),
+            }
         });
         match taken {
             Err((at, limit)) => Front::At(self.at(at), limit),
@@ -451,19 +461,19 @@ const FAR: Micros = 10 * 365 * 86_400 * 1_000_000;
 
 /// What is left of a limit, as the endpoint counts it. Where nobody has counted here until now, at least the request
 /// that told of it is used up.
-fn use_up(ledger: &mut Ledger, limit: Limit, said: &Announced, now: Micros, is_fresh: bool) {
+fn use_up(books: &mut Books<'_>, limit: Limit, said: &Announced, now: Micros, is_fresh: bool) {
     if let (Some(0), Some(reset)) = (said.remaining, said.reset) {
         let reset = u64::try_from(reset.as_micros()).unwrap_or(u64::MAX);
-        ledger.hold(limit, now.saturating_add(reset));
+        books.change().hold(limit, now.saturating_add(reset));
     }
     // Somebody else uses the same key.
     let (used, tolerated) = match is_fresh {
         true => (said.used().max(1), 0),
         false => (said.used(), 1 + said.amount / 50),
     };
-    let others = used.saturating_sub(ledger.used(limit, now));
+    let others = used.saturating_sub(books.ledger().used(limit, now));
     if others > tolerated {
-        ledger.others(limit, now, others);
+        books.change().others(limit, now, others);
     }
 }
 
@@ -477,25 +487,6 @@ fn micros_since_boot() -> Micros {
 }
 
 impl State {
-    /// Takes note of a limit; what was thought of it before no longer counts.
-    fn hear(&mut self, said: &Announced, now: Micros) {
-        let limit = Limit {
-            unit: said.unit,
-            amount: said.amount,
-            window: self.windows.hear(said, now),
-        };
-        let before = self
-            .learnt
-            .iter_mut()
-            .find(|before| before.unit == limit.unit);
-        match before {
-            Some(before) if *before == limit => return,
-            Some(before) => *before = limit,
-            None => self.learnt.push(limit),
-        }
-        tracing::info!(%limit, "the endpoint says what its limit is");
-    }
-
     /// Lets requests of so many tokens leave as far apart as the endpoint makes them.
     fn slow(&mut self, now: Micros, tokens: u64) {
         let mut slower = self.pace.slower(now);
@@ -507,79 +498,22 @@ impl State {
         self.ledger.slow(slower);
     }
 
-    /// What is configured, lowered to what the endpoint says, and what it says besides.
-    fn kept(&self) -> Vec<Limit> {
-        let like = |limits: &[Limit], one: Limit| limits.iter().copied().find(|l| l.is_like(one));
-        let lowered = self.configured.iter().map(|own| Limit {
-            amount: like(&self.learnt, *own).map_or(own.amount, |said| own.amount.min(said.amount)),
-            ..*own
-        });
-        let besides = self
-            .learnt
-            .iter()
-            .filter(|said| like(&self.configured, **said).is_none());
-        lowered.chain(besides.copied()).collect()
-    }
-
-    /// Looks at the ledger and changes it: the one of this process, or the one that it shares.
-    fn with_ledger<T>(
+    /// Looks at the books and changes them: those of this process, or those that it shares.
+    fn with_books<T>(
         &mut self,
         limiter: &Limiter,
         now: Micros,
-        act: impl FnOnce(&mut Ledger) -> T,
+        act: impl FnOnce(&mut Books<'_>) -> T,
     ) -> T {
-        let Some(share) = &limiter.share else {
-            return act(&mut self.ledger);
+        let State { ledger, kept, .. } = self;
+        let Some(share) = &mut self.share else {
+            return act(&mut Books::alone(ledger, kept, now));
         };
-        let (value, shared) = share.with(&mut self.ledger, now, act);
-        if let Err(error) = shared
-            && !std::mem::replace(&mut self.met_trouble, true)
-        {
-            let file = share.path().display();
-            let message = format!(
-                "the limits are not shared for now: {file} could not be used ({error}); this run goes on to keep \
-                 them alone, and others with the same key do not hear of what it sends"
-            );
-            tracing::warn!("{message}");
-            self.trouble = Some(message);
+        let value = share.with(ledger, kept, now, act);
+        if share.has_news() {
             limiter.to_tell.store(true, Ordering::Relaxed);
         }
         value
-    }
-}
-
-impl Permit<'_> {
-    /// Nothing is sent with it: it counts for nothing.
-    pub fn give_back(self) {
-        let now = self.limiter.now();
-        let mut state = self.limiter.lock();
-        state.with_ledger(self.limiter, now, |ledger| ledger.withdraw(&self.entry));
-        state.waiting.wake_first();
-    }
-
-    /// Tells what the request came to: the tokens it cost, none where it came to nothing. Without it what was
-    /// reserved stays taken until the windows have passed.
-    pub fn settle(self, tokens: u64) {
-        let now = self.limiter.now();
-        let mut state = self.limiter.lock();
-        state.with_ledger(self.limiter, now, |ledger| {
-            ledger.settle(now, &self.entry, tokens)
-        });
-        state.waiting.wake_first();
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        // Whatever the answer said has been learnt by now; where there was none, somebody else finds out.
-        if self.finds_out || self.is_first {
-            let mut state = self.limiter.lock();
-            if self.finds_out && state.unknown == Unknown::Asked {
-                state.unknown = Unknown::Ask;
-            }
-            state.first_is_out &= !self.is_first;
-            state.waiting.wake_first();
-        }
     }
 }
 
@@ -589,203 +523,5 @@ enum Front<'a> {
     Behind(String, LimitKind, Duration),
 }
 
-/// A place in the queue, given up when it is dropped.
-struct Ticket<'a> {
-    limiter: &'a Limiter,
-    place: Place,
-    woken: Arc<Notify>,
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.limiter.lock().waiting.leave(self.place);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use futures::future::join_all;
-
-    use super::*;
-    use crate::ledger::Unit;
-
-    fn limiter(requests: u32) -> Arc<Limiter> {
-        Arc::new(Limiter::per_minute(NonZeroU32::new(requests).unwrap()))
-    }
-
-    async fn times(limiter: &Limiter, permits: usize) -> Vec<Instant> {
-        join_all((0..permits).map(|_| async {
-            limiter.acquire().await;
-            Instant::now()
-        }))
-        .await
-    }
-
-    fn said(amount: u64, remaining: u64, reset: u64) -> Announced {
-        Announced {
-            unit: Unit::Requests,
-            amount,
-            remaining: Some(remaining),
-            reset: Some(Duration::from_secs(reset)),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_the_endpoint_says_lowers_a_limit_and_never_raises_it() {
-        for (announced, interval) in [(6_000, 1), (6, 10)] {
-            let limiter = limiter(60);
-            limiter.learn(&[said(announced, announced - 1, 1)]);
-            let times = times(&limiter, 4).await;
-            let apart = (times[3] - times[2]).as_secs();
-            assert_eq!(apart, interval, "{announced} a minute");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_minute_that_begins_at_fixed_times_is_used_to_the_full() {
-        let auto = LimitOptions {
-            auto: true,
-            ..LimitOptions::default()
-        };
-        let configured = LimitOptions::per_minute(NonZeroU32::new(600));
-        for (options, amount) in [(auto, 600), (configured, 60)] {
-            let limiter = Limiter::new(&options);
-            let start = Instant::now();
-            let (mut used, mut minute, mut sent) = (0, 0, 0);
-            while start.elapsed() < Duration::from_secs(90) {
-                let permit = limiter.acquire().await;
-                let since = start.elapsed().as_secs() + 8;
-                if since / 60 != minute {
-                    (minute, used) = (since / 60, 0);
-                }
-                (used, sent) = (used + 1, sent + 1);
-                limiter.learn(&[said(amount, amount.saturating_sub(used), 60 - since % 60)]);
-                permit.settle(0);
-            }
-            let most = amount * 3 / 2;
-            assert!(
-                (most * 97 / 100..=most + 1).contains(&sent),
-                "{amount}: {sent}"
-            );
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_has_nothing_left_is_waited_for() {
-        let limiter = limiter(60);
-        limiter.learn(&[said(60, 0, 25)]);
-        let start = Instant::now();
-        limiter.acquire().await;
-        assert!(start.elapsed() >= Duration::from_secs(25));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_others_use_of_the_same_key_is_left_to_them() {
-        let limiter = limiter(60);
-        limiter.acquire().await;
-        limiter.learn(&[said(60, 10, 50)]);
-        let start = Instant::now();
-        let times = times(&limiter, 60).await;
-        let at_once = times
-            .iter()
-            .filter(|time| **time - start < Duration::from_secs(58));
-        assert_eq!(at_once.count(), 10);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn with_auto_one_request_alone_finds_out_what_the_limits_are() {
-        let limiter = Arc::new(Limiter::new(&LimitOptions {
-            auto: true,
-            ..LimitOptions::default()
-        }));
-        let first = limiter.acquire().await;
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let limiter = Arc::clone(&limiter);
-                tokio::spawn(async move {
-                    drop(limiter.acquire().await);
-                    Instant::now()
-                })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
-        limiter.learn(&[said(60, 59, 1)]);
-        first.settle(0);
-        let mut times = Vec::new();
-        for waiting in waiting {
-            times.push(waiting.await.unwrap());
-        }
-        assert!((1..=2).contains(&(times[2] - times[1]).as_secs()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_pushes_back_again_and_again_does_not_bring_a_slow_rate_to_a_stop() {
-        for (requests, apart) in [(1, 60), (6, 60), (600, 10)] {
-            let limiter = limiter(requests);
-            for _ in 0..100 {
-                limiter.pushed_back(Duration::ZERO);
-            }
-            let times = times(&limiter, 3).await;
-            let waited = (times[2] - times[1]).as_secs();
-            assert!(
-                (apart * 9 / 10..=apart).contains(&waited),
-                "{requests} a minute: {waited} s"
-            );
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn those_who_share_a_limit_keep_it_together() {
-        let dir = tempfile::tempdir().unwrap();
-        let of = |requests| {
-            let share = LimitFile::open(dir.path().join("x.json")).unwrap();
-            Limiter::new(&LimitOptions {
-                share: Some(share),
-                ..LimitOptions::per_minute(NonZeroU32::new(requests))
-            })
-        };
-        let (limiters, later) = ([of(60), of(60), of(60)], of(60));
-        let all = join_all(limiters.iter().map(|limiter| times(limiter, 40))).await;
-        let mut times: Vec<Instant> = all.into_iter().flatten().collect();
-        times.sort();
-        for pair in times.windows(61) {
-            assert!(pair[60] - pair[0] > Duration::from_secs(60));
-        }
-        assert!(times[119] - times[0] < Duration::from_secs(130));
-        assert!(!later.is_blank(), "it knows what the others have sent");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_shared_file_that_cannot_be_written_takes_no_limit_away() {
-        let dir = tempfile::tempdir().unwrap();
-        let of = || {
-            let share = LimitFile::open(dir.path().join("x.json")).unwrap();
-            Limiter::new(&LimitOptions {
-                share: Some(share),
-                ..LimitOptions::per_minute(NonZeroU32::new(60))
-            })
-        };
-        let (limiter, other) = (of(), of());
-        times(&limiter, 2).await;
-        assert_eq!(limiter.trouble(), None);
-        // What is written beside the file cannot be: the file stays as it is, and can be read.
-        let beside = dir.path().join("x.new");
-        std::fs::create_dir(&beside).unwrap();
-        let start = Instant::now();
-        let sent = times(&limiter, 100).await;
-        for pair in sent.windows(61) {
-            assert!(pair[60] - pair[0] > Duration::from_secs(60));
-        }
-        assert!(start.elapsed() < Duration::from_secs(110));
-        let trouble = limiter.trouble().unwrap();
-        assert!(trouble.contains("x.json could not be used"), "{trouble}");
-        assert_eq!(limiter.trouble(), None, "it is said once");
-        // Once it can be written, everybody hears of all that was sent.
-        std::fs::remove_dir(&beside).unwrap();
-        limiter.acquire().await;
-        let start = Instant::now();
-        other.acquire().await;
-        assert!(start.elapsed() >= Duration::from_millis(900));
-    }
-}
+mod tests;

@@ -231,17 +231,30 @@ impl Meter {
     }
 
     /// How much is remembered.
+    #[cfg(test)]
     pub(crate) fn sum(&self) -> u64 {
         self.sum
     }
 
-    pub(crate) fn forget(&mut self, now: Micros) {
-        while let Some((number, amount)) = self.pieces.front() {
-            if (number + 1) * self.piece() + self.remembered() > now {
-                break;
-            }
+    /// How much was sent within the window.
+    pub(crate) fn used(&self, now: Micros) -> u64 {
+        let gone = self
+            .pieces
+            .iter()
+            .take_while(|(number, _)| self.is_gone(*number, now));
+        self.sum - gone.map(|(_, amount)| amount).sum::<u64>()
+    }
+
+    fn forget(&mut self, now: Micros) {
+        while let Some((number, amount)) = self.pieces.front().copied()
+            && self.is_gone(number, now)
+        {
             self.sum -= amount;
             self.pieces.pop_front();
         }
+    }
+
+    fn is_gone(&self, number: u64, now: Micros) -> bool {
+        (number + 1) * self.piece() + self.remembered() <= now
     }
 }

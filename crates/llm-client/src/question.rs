@@ -8,6 +8,7 @@ use crate::gate::{Slot, Stopped, Wait, Why};
 use crate::next::Next;
 use crate::reserve::{Refused, Reserved, guess_of, never_arrived};
 use crate::retry::Spent;
+use crate::share::News;
 use crate::watch::Watch;
 use crate::{
     Answer, Budget, Call, ClassifyOptions, Client, Error, ErrorKind, Event, LimitKind, Reply,
@@ -229,8 +230,7 @@ impl<'a> Question<'a> {
             reserved = watch.until(reserved) => Some(reserved),
         };
         watch.over();
-        if let Some(message) = self.client.limiter.trouble() {
-            let class = "limits_not_shared";
+        while let Some(News { class, message }) = self.client.limiter.news() {
             self.call.event(&Event::Warned { class, message });
         }
         match reserved {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::kept::Origin;
 use crate::limit::{Need, Permit, TooLong};
 use crate::queue::Lane;
 use crate::reply::estimate_tokens;
@@ -45,7 +46,7 @@ impl<'a> Reserved<'a> {
             if prompt >= limit.amount {
                 return Err(Refused::NeverFits(format!(
                     "the prompt alone has about {prompt} tokens, and the limit is {limit}: it never fits; {}",
-                    cure(limiter.setting_of(limit))
+                    cure(limiter.origin(limit))
                 )));
             }
         }
@@ -117,12 +118,16 @@ impl Drop for Reserved<'_> {
     }
 }
 
-fn cure(setting: Option<&str>) -> String {
-    match setting {
-        Some(key) => {
+fn cure(origin: Origin) -> String {
+    match origin {
+        Origin::Setting(key) => {
             format!("raise `{key}` if the endpoint allows more, or shorten the row")
         }
-        None => "the endpoint says so itself: shorten the row".to_owned(),
+        Origin::Endpoint => "the endpoint says so itself: shorten the row".to_owned(),
+        Origin::Other => {
+            "another process with the same key keeps it: raise it there if the endpoint allows more, or shorten the row"
+                .to_owned()
+        }
     }
 }
 

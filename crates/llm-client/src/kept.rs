@@ -1,0 +1,130 @@
+//! Which limits are kept, and where each comes from.
+
+use crate::LimitOptions;
+use crate::announced::Announced;
+use crate::ledger::{Limit, Micros};
+use crate::window::Windows;
+
+/// What was asked for, and what lowers it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    configured: Vec<Limit>,
+    /// What the endpoint says its limits are, the latest of each unit.
+    learnt: Vec<Limit>,
+    /// What others keep who share these limits, the lowest of each.
+    of_others: Vec<Limit>,
+    windows: Windows,
+    pub(crate) burst: u64,
+}
+
+/// Where a limit comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This setting.
+    Setting(&'static str),
+    Endpoint,
+    /// Another process with the same key.
+    Other,
+}
+
+impl Kept {
+    pub(crate) fn new(options: &LimitOptions) -> Kept {
+        Kept {
+            configured: options.limits().collect(),
+            learnt: Vec::new(),
+            of_others: Vec::new(),
+            windows: Windows::default(),
+            burst: u64::from(options.burst.get()),
+        }
+    }
+
+    /// Other wishes from now on.
+    pub(crate) fn set(&mut self, options: &LimitOptions) {
+        self.configured = options.limits().collect();
+        self.burst = u64::from(options.burst.get());
+    }
+
+    /// What the endpoint says of a limit; what was thought of it before no longer counts.
+    pub(crate) fn hear(&mut self, said: &Announced, now: Micros) {
+        let limit = Limit {
+            unit: said.unit,
+            amount: said.amount,
+            window: self.windows.hear(said, now),
+        };
+        let before = self
+            .learnt
+            .iter_mut()
+            .find(|before| before.unit == limit.unit);
+        match before {
+            Some(before) if *before == limit => return,
+            Some(before) => *before = limit,
+            None => self.learnt.push(limit),
+        }
+        tracing::info!(%limit, "the endpoint says what its limit is");
+    }
+
+    /// What the endpoint says of a limit like the one in the answer.
+    pub(crate) fn learnt(&self, said: &Announced) -> Option<Limit> {
+        let mut learnt = self.learnt.iter().copied();
+        learnt.find(|limit| limit.unit == said.unit)
+    }
+
+    pub(crate) fn has_learnt(&self) -> bool {
+        !self.learnt.is_empty()
+    }
+
+    /// What others keep from now on. Says which of it lowers what this process would keep by itself, where that is
+    /// not what it was before.
+    pub(crate) fn set_others(&mut self, of_others: Vec<Limit>) -> Option<Vec<Limit>> {
+        if self.of_others == of_others {
+            return None;
+        }
+        let before = self.lowered();
+        self.of_others = of_others;
+        let lowered = self.lowered();
+        (lowered != before).then_some(lowered)
+    }
+
+    /// Those limits that only others make so low.
+    fn lowered(&self) -> Vec<Limit> {
+        let own = self.own();
+        let lower =
+            |limit: &&Limit| like(&own, **limit).is_none_or(|own| limit.amount < own.amount);
+        self.of_others.iter().filter(lower).copied().collect()
+    }
+
+    /// What this process keeps by itself: what is configured, lowered to what the endpoint says, and what it says
+    /// besides.
+    pub(crate) fn own(&self) -> Vec<Limit> {
+        together(&self.configured, &self.learnt)
+    }
+
+    /// What holds for all who share these limits: the lowest of each.
+    pub(crate) fn all(&self) -> Vec<Limit> {
+        together(&self.own(), &self.of_others)
+    }
+
+    pub(crate) fn origin(&self, limit: Limit) -> Origin {
+        if self.configured.contains(&limit) {
+            Origin::Setting(limit.setting())
+        } else if self.learnt.contains(&limit) {
+            Origin::Endpoint
+        } else {
+            Origin::Other
+        }
+    }
+}
+
+fn like(limits: &[Limit], one: Limit) -> Option<Limit> {
+    limits.iter().copied().find(|limit| limit.is_like(one))
+}
+
+/// These, lowered to the others, and the others besides.
+fn together(these: &[Limit], others: &[Limit]) -> Vec<Limit> {
+    let lowered = these.iter().map(|this| Limit {
+        amount: like(others, *this).map_or(this.amount, |other| this.amount.min(other.amount)),
+        ..*this
+    });
+    let besides = others.iter().filter(|other| like(these, **other).is_none());
+    lowered.chain(besides.copied()).collect()
+}

@@ -1,0 +1,299 @@
+//! What one process knows of those that it keeps limits together with.
+
+use std::collections::VecDeque;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::LimitFile;
+use crate::kept::Kept;
+use crate::ledger::{Entry, Ledger, Limit, Micros};
+use crate::limit_file::{Locked, Stamp};
+use crate::members::Members;
+
+const SECOND: Micros = 1_000_000;
+/// Nobody is further ahead of others than what may leave in this time, and than so many permits: where permits follow
+/// each other faster than clocks ring, strict turns would leave most of them unused.
+const TOGETHER: Micros = 50_000;
+const MOST_AHEAD: u64 = 100;
+/// How soon whoever lets somebody else go first looks again.
+const SOONEST: Micros = 1_000;
+const LATEST: Micros = 250_000;
+
+/// The books of all who share limits, in a file.
+#[derive(Debug)]
+pub(crate) struct Share {
+    file: LimitFile,
+    /// The state of the file that is known here.
+    known: Stamp,
+    /// Which of the members this is.
+    id: u64,
+    members: Members,
+    /// What left before this process began, until it is in the books.
+    before: Vec<(Micros, u64)>,
+    /// Since when the file cannot be used.
+    trouble: Option<Micros>,
+    /// Another process has its lock for longer than anybody needs it.
+    is_stuck: bool,
+    has_told: bool,
+    news: VecDeque<News>,
+}
+
+/// Something that the user should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) class: &'static str,
+    pub(crate) message: String,
+}
+
+/// What stands in the file.
+#[derive(Deserialize)]
+struct Read {
+    ledger: Ledger,
+    members: Members,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    ledger: &'a Ledger,
+    members: &'a Members,
+}
+
+/// What was sent and which limits are kept, for a moment in which nobody else looks or changes anything.
+pub(crate) struct Books<'a> {
+    pub(crate) kept: &'a mut Kept,
+    ledger: &'a mut Ledger,
+    members: Option<(&'a mut Members, u64)>,
+    now: Micros,
+    /// Others have to hear of it.
+    is_changed: bool,
+}
+
+impl Share {
+    pub(crate) fn new(file: LimitFile) -> Share {
+        Share {
+            file,
+            known: Stamp::default(),
+            id: fastrand::u64(..),
+            members: Members::default(),
+            before: Vec::new(),
+            trouble: None,
+            is_stuck: false,
+            has_told: false,
+            news: VecDeque::new(),
+        }
+    }
+
+    /// Looks and changes, alone among all processes: `act` sees what all have sent, and all see what it leaves. Where
+    /// the file cannot be read or written, the limits are kept as far as they are known here, and the ledger
+    /// remembers that it is ahead of the file.
+    pub(crate) fn with<T>(
+        &mut self,
+        ledger: &mut Ledger,
+        kept: &mut Kept,
+        now: Micros,
+        act: impl FnOnce(&mut Books<'_>) -> T,
+    ) -> T {
+        let file = self.file.clone();
+        let locked = file.lock(!self.is_stuck).and_then(|locked| {
+            self.read(&locked, ledger, now)?;
+            Ok(locked)
+        });
+        let is_shown = self.members.show(self.id, &kept.own(), now);
+        self.hear_of_others(ledger, kept, now);
+        let is_grown = !self.before.is_empty();
+        for (at, tokens) in self.before.drain(..) {
+            ledger.sent_before(at, tokens);
+        }
+        let mut books = Books {
+            kept,
+            ledger: &mut *ledger,
+            members: Some((&mut self.members, self.id)),
+            now,
+            is_changed: is_shown || is_grown,
+        };
+        let value = act(&mut books);
+        let is_changed = books.is_changed;
+        let saved = locked.and_then(|locked| match is_changed || ledger.is_unsaved {
+            true => self.write(&locked, ledger),
+            false => Ok(()),
+        });
+        ledger.is_unsaved = saved.is_err() && (is_changed || ledger.is_unsaved);
+        match saved {
+            Ok(()) => (self.trouble, self.is_stuck) = (None, false),
+            Err(error) => self.met(&error, now),
+        }
+        value
+    }
+
+    fn read(&mut self, locked: &Locked<'_>, ledger: &mut Ledger, now: Micros) -> io::Result<()> {
+        if locked.is_another {
+            // What stood in the old one nobody else knows any more.
+            ledger.is_unsaved = true;
+            self.known = Stamp::default();
+        }
+        let Some((stamp, text)) = locked.read(self.known)? else {
+            return Ok(());
+        };
+        // A file that says something else is one of another version: it is written anew.
+        if let Ok(Read {
+            ledger: theirs,
+            members,
+        }) = serde_json::from_slice(&text)
+        {
+            ledger.take_over(theirs, now);
+            self.members.take_over(members, self.id, now);
+        }
+        self.known = stamp;
+        Ok(())
+    }
+
+    fn write(&mut self, locked: &Locked<'_>, ledger: &Ledger) -> io::Result<()> {
+        let members = &self.members;
+        let text = serde_json::to_vec(&Written { ledger, members })?;
+        self.known = locked.write(self.known, &text)?;
+        Ok(())
+    }
+
+    /// All keep the lowest that any of them keeps: they ask the same endpoint with the same key, so one of them knows
+    /// something that the others do not.
+    fn hear_of_others(&mut self, ledger: &mut Ledger, kept: &mut Kept, now: Micros) {
+        let of_others = self.members.limits_of_others(self.id, now);
+        if let Some(lowered) = kept.set_others(of_others) {
+            let limits: Vec<String> = lowered.iter().map(Limit::to_string).collect();
+            if limits.is_empty() {
+                tracing::info!("no other process with the same key keeps lower limits any more");
+            } else {
+                let message = format!(
+                    "another process with the same key keeps {}: as long as it runs, this one keeps that too",
+                    limits.join(" and ")
+                );
+                tracing::info!("{message}");
+                let class = "limits_of_another";
+                self.news.push_back(News { class, message });
+            }
+        }
+        keep(ledger, kept, now);
+    }
+
+    fn met(&mut self, error: &io::Error, now: Micros) {
+        let since = *self.trouble.get_or_insert(now);
+        self.is_stuck = error.kind() == io::ErrorKind::WouldBlock;
+        // On a busy machine it may be somebody who has to wait for the processor himself.
+        let is_short = self.is_stuck && now.saturating_sub(since) < SECOND;
+        if is_short || std::mem::replace(&mut self.has_told, true) {
+            return;
+        }
+        let message = format!(
+            "the limits are not shared for now: {} could not be used ({error}); this run goes on to keep them alone, \
+             and others with the same key do not hear of what it sends",
+            self.file.path().display()
+        );
+        tracing::warn!("{message}");
+        let class = "limits_not_shared";
+        self.news.push_back(News { class, message });
+    }
+
+    /// A request of so many tokens left at that time, before anybody here wrote it down.
+    pub(crate) fn sent_before(&mut self, at: Micros, tokens: u64) {
+        self.before.push((at, tokens));
+    }
+
+    pub(crate) fn news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// With how many the permits are shared at present.
+    pub(crate) fn others_waiting(&self, now: Micros) -> usize {
+        self.members.others_waiting(self.id, now)
+    }
+
+    /// Nobody waits for this one any more, and what it keeps is no longer kept for its sake.
+    pub(crate) fn leave(&mut self, ledger: &mut Ledger, now: Micros) -> io::Result<()> {
+        let file = self.file.clone();
+        let locked = file.lock(!self.is_stuck)?;
+        self.read(&locked, ledger, now)?;
+        self.members.leave(self.id);
+        self.write(&locked, ledger)
+    }
+}
+
+impl<'a> Books<'a> {
+    /// Those of a process that shares nothing.
+    pub(crate) fn alone(ledger: &'a mut Ledger, kept: &'a mut Kept, now: Micros) -> Books<'a> {
+        Books {
+            kept,
+            ledger,
+            members: None,
+            now,
+            is_changed: false,
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.ledger
+    }
+
+    /// The ledger, for something that all have to know.
+    pub(crate) fn change(&mut self) -> &mut Ledger {
+        self.is_changed = true;
+        self.ledger
+    }
+
+    /// Keeps what is to be kept now. Says whether that is something else than before.
+    pub(crate) fn keep(&mut self) -> bool {
+        keep(self.ledger, self.kept, self.now)
+    }
+
+    /// Somebody here waits, and could go at that time.
+    pub(crate) fn wait(&mut self, since: Micros, tokens: u64) {
+        let ahead = self.ahead(tokens);
+        if let Some((members, id)) = &mut self.members {
+            self.is_changed |= members.wait(*id, since, ahead);
+        }
+    }
+
+    /// Whether nobody else has to go before a request of so many tokens.
+    pub(crate) fn is_own_turn(&self, tokens: u64) -> bool {
+        self.members.as_ref().is_none_or(|(members, id)| {
+            let ahead = self.ahead(tokens);
+            members.is_turn_of(*id, self.now, ahead)
+        })
+    }
+
+    /// When whoever let somebody else go first looks again.
+    pub(crate) fn look_again(&self, tokens: u64) -> Micros {
+        self.now + (self.ledger.pace(tokens) / 4).clamp(SOONEST, LATEST)
+    }
+
+    /// A request of so many tokens leaves.
+    pub(crate) fn take(&mut self, tokens: u64) -> Entry {
+        let ahead = self.ahead(tokens);
+        if let Some((members, id)) = &mut self.members {
+            members.serve(*id, ahead);
+        }
+        let now = self.now;
+        self.change().take(now, tokens)
+    }
+
+    /// How many permits this process may be ahead of others.
+    fn ahead(&self, tokens: u64) -> u64 {
+        (TOGETHER / self.ledger.pace(tokens).max(1)).min(MOST_AHEAD)
+    }
+}
+
+fn keep(ledger: &mut Ledger, kept: &Kept, now: Micros) -> bool {
+    let all = kept.all();
+    let is_new = !ledger.limits().eq(all.iter().copied()) || ledger.burst() != kept.burst;
+    if is_new {
+        ledger.set(now, all, kept.burst);
+    }
+    is_new
+}
+
+#[cfg(test)]
+mod tests;

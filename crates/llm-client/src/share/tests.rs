@@ -1,0 +1,276 @@
+use std::mem::ManuallyDrop;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::{LimitOptions, Limiter, Rates};
+
+fn a_minute(requests: u64) -> Rates {
+    Rates {
+        a_minute: NonZeroU64::new(requests),
+        ..Rates::default()
+    }
+}
+
+fn sharing(file: &Path, requests: u64) -> Limiter {
+    Limiter::new(&LimitOptions {
+        requests: a_minute(requests),
+        share: Some(LimitFile::open(file).unwrap()),
+        ..LimitOptions::default()
+    })
+}
+
+/// When each of so many permits was there.
+async fn times(limiter: &Limiter, permits: usize) -> Vec<Instant> {
+    let mut times = Vec::new();
+    for _ in 0..permits {
+        limiter.acquire().await.settle(0);
+        times.push(Instant::now());
+    }
+    times
+}
+
+fn is_kept(times: &[Instant], requests: usize) -> bool {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let mut windows = times.windows(requests + 1);
+    windows.all(|window| window[requests] - window[0] > Duration::from_secs(60))
+}
+
+/// Takes permits for so long.
+async fn take_for(limiter: &Limiter, time: Duration) -> Vec<Instant> {
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < time {
+        limiter.acquire().await.settle(0);
+        times.push(Instant::now());
+    }
+    times
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_share_a_limit_keep_it_together_and_take_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (limiters, later) = ([(); 3].map(|()| sharing(&file, 60)), sharing(&file, 60));
+    let minutes = Duration::from_secs(120);
+    let all = join_all(limiters.iter().map(|limiter| take_for(limiter, minutes))).await;
+    let counts: Vec<usize> = all.iter().map(Vec::len).collect();
+    assert!(
+        counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 2,
+        "{counts:?}"
+    );
+    let times = all.concat();
+    assert!(is_kept(&times, 60));
+    assert!((119..=124).contains(&times.len()), "{counts:?}");
+    assert!(!later.is_blank(), "it knows what the others have sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_leave_nothing_unused_where_permits_follow_each_other_fast() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let limiters = [(); 2].map(|()| sharing(&file, 60_000));
+    let time = Duration::from_secs(2);
+    let all = join_all(limiters.iter().map(|limiter| take_for(limiter, time))).await;
+    let counts: Vec<usize> = all.iter().map(Vec::len).collect();
+    let sum: usize = counts.iter().sum();
+    assert!((1_980..=2_020).contains(&sum), "{counts:?}");
+    assert!(
+        counts.iter().all(|count| *count > sum * 2 / 5),
+        "{counts:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lower_of_two_limits_is_kept_by_both_until_its_process_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (fast, slow) = (sharing(&file, 600), sharing(&file, 60));
+    // The fast one has sent more than the slow one may before anybody else is there.
+    let before = times(&fast, 200).await;
+    let minutes = Duration::from_secs(180);
+    let (of_fast, of_slow) = tokio::join!(take_for(&fast, minutes), take_for(&slow, minutes));
+    let first = of_slow[0] - *before.last().unwrap();
+    assert!(
+        first <= Duration::from_secs(62),
+        "it waits until the window has room: {first:?}"
+    );
+    let since = of_slow[0];
+    let later: Vec<Instant> = of_fast.iter().copied().filter(|at| *at >= since).collect();
+    assert!(
+        later.len().abs_diff(of_slow.len()) <= 1,
+        "{} {}",
+        later.len(),
+        of_slow.len()
+    );
+    assert!(is_kept(&[later, of_slow].concat(), 60));
+    let news = fast.news().unwrap();
+    assert_eq!(news.class, "limits_of_another");
+    assert_eq!(
+        news.message,
+        "another process with the same key keeps 60 requests a minute: as long as it runs, this one keeps that too"
+    );
+    assert_eq!(fast.news(), None, "it is said once");
+    assert_eq!(slow.news(), None, "what it keeps is lower");
+    drop(slow);
+    let start = Instant::now();
+    times(&fast, 100).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(fast.kept(), ["600 requests a minute"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_tokens_that_only_another_process_keeps_is_kept_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let requests = sharing(&file, 600);
+    let tokens = Limiter::new(&LimitOptions {
+        tokens: a_minute(6_000),
+        share: Some(LimitFile::open(&file).unwrap()),
+        ..LimitOptions::default()
+    });
+    let mine = || 100;
+    let acquire = async |limiter: &Limiter| {
+        let permit = limiter.acquire_for(mine, Duration::MAX, |_, _, _| {}).await;
+        permit.unwrap().settle(100);
+        Instant::now()
+    };
+    acquire(&tokens).await;
+    let mut times = Vec::new();
+    for _ in 0..70 {
+        times.push(acquire(&requests).await);
+        times.push(acquire(&tokens).await);
+    }
+    assert!(
+        is_kept(&times, 60),
+        "sixty have as many tokens as go in a minute"
+    );
+    let Some(limit) = requests.most_tokens() else {
+        panic!("it knows of no limit of tokens");
+    };
+    assert_eq!(requests.origin(limit), crate::kept::Origin::Other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_died_while_he_waited_is_waited_for_no_longer_than_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    // A process that is killed takes no leave.
+    let (alive, dead) = (sharing(&file, 600), ManuallyDrop::new(sharing(&file, 60)));
+    times(&dead, 1).await;
+    let mut waiting = Box::pin(dead.acquire());
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    std::mem::forget(waiting);
+    sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    let first = times(&alive, 3).await;
+    assert!(
+        first[0] - start <= Duration::from_millis(2_100),
+        "{:?}",
+        first[0] - start
+    );
+    assert_eq!(alive.kept(), ["60 requests a minute"]);
+    sleep(Duration::from_secs(61)).await;
+    times(&alive, 1).await;
+    assert_eq!(alive.kept(), ["600 requests a minute"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_left_before_a_process_began_counts_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (sharing(&file, 60), sharing(&file, 60));
+    for n in 0..60 {
+        one.sent_before(Duration::from_millis(30_000 + n), 0);
+    }
+    let start = Instant::now();
+    times(&one, 1).await;
+    assert!(start.elapsed() >= Duration::from_secs(30));
+    let start = Instant::now();
+    times(&other, 58).await;
+    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(!other.is_blank());
+    for n in 0..60 {
+        other.sent_before(Duration::from_millis(n), 0);
+    }
+    let start = Instant::now();
+    times(&other, 1).await;
+    times(&one, 1).await;
+    assert!(start.elapsed() >= Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_used_takes_no_limit_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (limiter, other) = (sharing(&file, 60), sharing(&file, 60));
+    times(&limiter, 2).await;
+    assert_eq!(limiter.news(), None);
+    let aside = dir.path().join("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let start = Instant::now();
+    let sent = times(&limiter, 100).await;
+    assert!(is_kept(&sent, 60));
+    assert!(start.elapsed() < Duration::from_secs(110));
+    let news = limiter.news().unwrap();
+    assert_eq!(news.class, "limits_not_shared");
+    assert!(
+        news.message.contains("x could not be used (Is a directory"),
+        "{news:?}"
+    );
+    assert_eq!(limiter.news(), None, "it is said once");
+    // Once it can be used, everybody hears of all that was sent.
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    limiter.acquire().await;
+    let start = Instant::now();
+    other.acquire().await;
+    assert!(start.elapsed() >= Duration::from_millis(900));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_taken_away_takes_nothing_of_what_was_sent_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (sharing(&file, 60), sharing(&file, 60));
+    let mut sent = times(&one, 30).await;
+    std::fs::remove_file(&file).unwrap();
+    let (of_one, of_other) = tokio::join!(times(&one, 30), times(&other, 30));
+    sent.extend(of_one);
+    sent.extend(of_other);
+    assert!(is_kept(&sent, 60));
+    assert_eq!(one.news(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_while_it_had_the_lock_stops_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (limiter, later) = (sharing(&file, 600), sharing(&file, 600));
+    times(&limiter, 1).await;
+    let stopped = LimitFile::open(&file).unwrap();
+    let locked = stopped.lock(true).unwrap();
+    let first = times(&limiter, 1).await;
+    assert_eq!(limiter.news(), None, "it may be a busy machine");
+    let sent = times(&limiter, 20).await;
+    assert!(sent[19] - first[0] < Duration::from_secs(3));
+    let news = limiter.news().unwrap();
+    assert!(
+        news.message.contains("another process holds its lock"),
+        "{news:?}"
+    );
+    drop(locked);
+    times(&limiter, 1).await;
+    let start = Instant::now();
+    later.acquire().await;
+    assert!(start.elapsed() >= Duration::from_millis(90));
+}
