@@ -1,3 +1,4 @@
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -158,12 +159,13 @@ impl<'a> Question<'a> {
         let watch = Watch::new(self.client, self.call);
         watch.on(WaitReason::Hold, None);
         let mut held = self.client.held.subscribe();
+        let over = pin!(held.wait_for(|held| !held));
         tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
             () = self.client.halted.cancelled() => return Err(self.error(ErrorKind::Stopped)),
             // The sender lives in the client.
-            _ = watch.until(held.wait_for(|held| !held)) => {}
+            _ = watch.until(over) => {}
         }
         watch.over();
         Ok(())
@@ -201,10 +203,13 @@ impl<'a> Question<'a> {
                 Wait::Slot => watch.on(WaitReason::Slot, None),
                 Wait::Pause { why, at_most } => watch.on(why.into(), at_most),
             });
-        let slot = tokio::select! {
-            biased;
-            () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
-            entered = watch.until(entered) => entered.map_err(|Stopped| self.error(ErrorKind::Stopped))?,
+        let slot = {
+            let entered = pin!(entered);
+            tokio::select! {
+                biased;
+                () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
+                entered = watch.until(entered) => entered.map_err(|Stopped| self.error(ErrorKind::Stopped))?,
+            }
         };
         watch.over();
         Ok(slot)
@@ -223,11 +228,14 @@ impl<'a> Question<'a> {
                 watch.on(WaitReason::RateLimit { limit, kind }, at_most);
             },
         );
-        let reserved = tokio::select! {
-            biased;
-            () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
-            () = slot.closed() => None,
-            reserved = watch.until(reserved) => Some(reserved),
+        let reserved = {
+            let reserved = pin!(reserved);
+            tokio::select! {
+                biased;
+                () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
+                () = slot.closed() => None,
+                reserved = watch.until(reserved) => Some(reserved),
+            }
         };
         watch.over();
         while let Some(News { class, message }) = self.client.limiter.news() {
@@ -323,11 +331,12 @@ impl<'a> Question<'a> {
     ) -> Result<(), Error> {
         let watch = Watch::new(self.client, self.call);
         watch.on(WaitReason::BackOff { class, message }, Some(wait));
+        let over = pin!(sleep(wait));
         tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => Err(self.error(ErrorKind::Stopped)),
             () = self.client.halted.cancelled() => Err(self.error(ErrorKind::Stopped)),
-            () = watch.until(sleep(wait)) => {
+            () = watch.until(over) => {
                 watch.over();
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! Who waits for what, and for how long by now.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,9 +72,8 @@ impl<'a> Watch<'a> {
         self.call.event(&Event::Waiting { on, at_most });
     }
 
-    /// Waits.
-    pub(crate) async fn until<T>(&self, waiting: impl Future<Output = T>) -> T {
-        tokio::pin!(waiting);
+    /// Waits. What is waited for stays where it is: thousands may wait, and each would hold it twice.
+    pub(crate) async fn until<T>(&self, mut waiting: Pin<&mut impl Future<Output = T>>) -> T {
         // Most do not wait at all.
         if let std::task::Poll::Ready(done) = futures::poll!(waiting.as_mut()) {
             return done;

@@ -263,7 +263,7 @@ impl<'a> Work<'a> {
                     class: class.to_owned(),
                     message,
                 };
-                let failure = Failure {
+                let failure = Box::new(Failure {
                     id,
                     index,
                     input,
@@ -273,7 +273,7 @@ impl<'a> Work<'a> {
                     attempts: 0,
                     timestamp: timestamp(SystemTime::now()),
                     answered: None,
-                };
+                });
                 let fail = async move {
                     Done {
                         id,
@@ -352,28 +352,32 @@ fn work_on<'a>(
         shared.event(&Event::RowStarted { id, index });
         let mut draft = Draft::default();
         let outcome = through(workflow, 0, &row, &mut draft, &mut cx).await;
+        let bytes = row.json().len() as u64;
+        let made = what_came_of(shared, row, draft, cx, outcome);
         // In a box of its own: it is soon over, and every row under way would hold room for it.
-        Box::pin(hand_over(shared, row, draft, cx, outcome, is_news)).await
+        let end = Box::pin(hand_over(shared, made, is_news)).await;
+        Done { id, bytes, end }
     };
     work.boxed()
 }
 
-/// Hands what became of a row to the writer.
-async fn hand_over(
+/// What the steps made of a row.
+enum Made {
+    Finished(Box<Record>),
+    Failed(Box<Failure>),
+    Pending,
+}
+
+fn what_came_of(
     shared: &Shared,
     row: Row,
     draft: Draft,
     cx: StepContext<'_>,
     outcome: Result<(), StepError>,
-    is_news: bool,
-) -> Done {
-    let (id, index, bytes) = (row.id(), row.index(), row.json().len() as u64);
+) -> Made {
     let requests = cx.requests.load(Ordering::Relaxed);
-    let end = match outcome {
-        Ok(()) => {
-            shared.judged(None);
-            finish(shared, row, draft, requests).await
-        }
+    match outcome {
+        Ok(()) => Made::Finished(Box::new(record(row, draft, requests))),
         Err(
             StepError::Fail {
                 class,
@@ -385,30 +389,38 @@ async fn hand_over(
                 message,
                 response,
             },
-        ) => {
-            let failure = Failure {
-                id,
-                index,
-                input: Some(row.json),
-                error: FailureReason { class, message },
-                response,
-                answers: cx
-                    .answers
-                    .into_inner()
-                    .unwrap_or_else(PoisonError::into_inner),
-                attempts: requests,
-                timestamp: timestamp(SystemTime::now()),
-                answered: None,
-            };
-            fail(shared, failure, is_news).await
-        }
-        Err(StepError::Stopped) => End::Pending,
+        ) => Made::Failed(Box::new(Failure {
+            id: row.id,
+            index: row.index,
+            input: Some(row.json),
+            error: FailureReason { class, message },
+            response,
+            answers: cx
+                .answers
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+            attempts: requests,
+            timestamp: timestamp(SystemTime::now()),
+            answered: None,
+        })),
+        Err(StepError::Stopped) => Made::Pending,
         Err(StepError::Stop { kind, message }) => {
             shared.stop.stop(kind, message);
-            End::Pending
+            Made::Pending
         }
-    };
-    Done { id, bytes, end }
+    }
+}
+
+/// Hands it to the writer.
+async fn hand_over(shared: &Shared, made: Made, is_news: bool) -> End {
+    match made {
+        Made::Finished(record) => {
+            shared.judged(None);
+            finish(shared, record).await
+        }
+        Made::Failed(failure) => fail(shared, failure, is_news).await,
+        Made::Pending => End::Pending,
+    }
 }
 
 /// The line of a row whose steps have all come through.
@@ -440,8 +452,7 @@ fn line_bytes(input: &RawValue, response: &str) -> usize {
     input.get().len() + response.len() * 9 / 8 + 512
 }
 
-async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
-    let record = Box::new(record(row, draft, requests));
+async fn finish(shared: &Shared, record: Box<Record>) -> End {
     let bytes = line_bytes(&record.input, &record.response);
     let Some(room) = shared.writer.room(bytes).await else {
         return End::Pending;
@@ -454,7 +465,7 @@ async fn finish(shared: &Shared, row: Row, draft: Draft, requests: u32) -> End {
 }
 
 /// A failure is news where the row did not fail before.
-async fn fail(shared: &Shared, failure: Failure, is_news: bool) -> End {
+async fn fail(shared: &Shared, failure: Box<Failure>, is_news: bool) -> End {
     let input = failure.input.as_deref().unwrap_or(RawValue::NULL);
     let response = failure.response.as_deref().unwrap_or_default();
     let bytes = line_bytes(input, response);
@@ -465,7 +476,7 @@ async fn fail(shared: &Shared, failure: Failure, is_news: bool) -> End {
     if is_news {
         shared.judged(Some(&failure.error));
     }
-    match shared.writer.failed(Box::new(failure), room).await {
+    match shared.writer.failed(failure, room).await {
         true => End::Failed,
         false => End::Pending,
     }
