@@ -49,6 +49,30 @@ async fn a_new_start_refills_no_limit() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_new_folder_refills_no_limit_either() {
+    for limit in [("model.rate_limit", 4), ("model.token_limit", 40)] {
+        for need_time_stamp in [false, true] {
+            let home = Home::new();
+            let mut waits = Vec::new();
+            for _ in 0..2 {
+                let (says, times) = timed();
+                let builder = home.builder().own_model(says).set(limit.0, limit.1);
+                let pipeline = builder.need_time_stamp(need_time_stamp).build().unwrap();
+                let start = Instant::now();
+                let run = pipeline.run(words(&["a", "b", "c", "d"])).begin_anew();
+                assert_eq!(run.await.unwrap().counts.ok, 4);
+                waits.push((times.lock().unwrap()[0] - start).as_secs_f64());
+            }
+            // The journal has real times: what was sent in the first command was sent just now.
+            assert!(
+                waits[0] < 1.0 && (50.0..63.0).contains(&waits[1]),
+                "{limit:?}: {waits:?}"
+            );
+        }
+    }
+}
+
 /// A model that never answers.
 struct Silent;
 
