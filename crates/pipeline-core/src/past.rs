@@ -251,4 +251,45 @@ mod tests {
         manifest.ended = Some("2026-11-23T00:00:00Z".to_owned());
         assert_eq!(Past::of(dir.path(), Some(&manifest)).died(), None);
     }
+
+    /// A run of which the last word is from then.
+    fn run(dir: &Path, written: SystemTime, ended: Option<SystemTime>) {
+        std::fs::create_dir(dir).unwrap();
+        let mut manifest = Manifest::new(serde_json::Map::new(), Default::default());
+        manifest.begin(Default::default(), Default::default(), "run".into());
+        manifest.commands[0].ended = ended.map(crate::record::timestamp);
+        manifest.ended = manifest.commands[0].ended.clone();
+        let text = serde_json::to_vec(&manifest).unwrap();
+        std::fs::write(dir.join("run.json"), text).unwrap();
+        let file = File::options().write(true).open(dir.join("run.json"));
+        file.unwrap().set_modified(written).unwrap();
+    }
+
+    #[test]
+    fn others_count_that_may_have_sent_something_since_their_last_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str| dir.path().join(name);
+        let since = second(1_000);
+        run(&of("demo"), second(2_000), None);
+        run(&of("demo-20261122-000001"), second(975), None);
+        run(&of("demo-20261122-000002"), second(965), None);
+        let ended = |at| Some(second(at));
+        run(&of("demo-20261122-000003"), second(1_500), ended(1_500));
+        run(&of("demo-20261122-000004"), second(1_600), ended(900));
+        let own = of("demo");
+        let told = |other: OtherRun| {
+            let name = other.past.dir().file_name().map(|name| name.to_owned());
+            let died = other.past.died().map(|at| at == second(1_006));
+            format!("{:?} died {died:?}", name.unwrap())
+        };
+        let past = Past::of(own.as_path(), None);
+        let names: Vec<String> = past.others_since(since).map(told).collect();
+        assert_eq!(
+            names,
+            [
+                r#""demo-20261122-000003" died None"#,
+                r#""demo-20261122-000001" died Some(true)"#
+            ]
+        );
+    }
 }
