@@ -211,11 +211,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         for n in 0..IDLE * 3 {
-            // One in the reach of the newest, and one behind too many that are idle.
-            let written = if n == 0 || n == IDLE * 2 { 20 } else { 9 };
+            // One in the reach of the newest, one in the reach of that one, and one behind too many that are idle.
+            let is_idle = ![0, IDLE + 50, IDLE * 2].contains(&n);
+            let written = if is_idle { 9 } else { 20 };
             run(dir, &format!("demo/20261122-{n:06}"), written);
         }
-        assert_eq!(found(dir, "demo/20261123-000000"), ["demo/20261122-000200"]);
+        let expected = ["demo/20261122-000200", "demo/20261122-000150"];
+        assert_eq!(found(dir, "demo/20261123-000000"), expected);
     }
 
     #[test]
