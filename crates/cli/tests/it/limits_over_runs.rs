@@ -1,8 +1,8 @@
 //! Limits that a new run of the same experiment does not fill up again.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::sync::{Mutex, mpsc};
 
-use data_generation_fault_server::{FaultServer, Latency, Plan};
 use rustix::process::Signal;
 
 use crate::harness::{Ended, Folder, rows};
@@ -22,6 +22,19 @@ fn ten_a_day(base_url: &str) -> Folder {
 fn stamped(folder: Folder) -> Folder {
     let (old, new) = ("need_time_stamp: false", "need_time_stamp: true");
     folder.edit("config.yaml", old, new)
+}
+
+/// Answers but for these requests, which wait until the other value is dropped.
+fn holding(held: Range<usize>) -> (Server, mpsc::Sender<()>) {
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let server = Server::start(move |asked| {
+        if held.contains(&asked.nth) {
+            released.lock().unwrap().recv().unwrap_err();
+        }
+        Answer::good("fine")
+    });
+    (server, release)
 }
 
 #[track_caller]
@@ -98,13 +111,13 @@ fn what_another_experiment_or_the_offline_model_made_does_not_count() {
 
 #[test]
 fn what_was_refused_or_under_way_at_a_kill_counts() {
-    let plan = Plan::good().latency(Latency::Fixed(Duration::from_millis(400)));
-    let server = FaultServer::start_blocking(plan).unwrap();
-    let folder = ten_a_day(server.url());
+    let (server, release) = holding(3..6);
+    let folder = ten_a_day(&server.base_url());
     let mut run = folder.datagen(["run", "--concurrency", "3"]).start();
-    run.until("three more are under way", |_| server.seen().total() == 6);
+    run.until("three more are under way", |_| server.hits() == 6);
     run.signal(Signal::KILL);
     drop(run.end());
+    drop(release);
     let answered = folder.lines("output/demo/journal.jsonl").len();
     assert_eq!(answered, 3);
     let next = ["run", "--new", "--json", "--concurrency", "3"];
@@ -124,10 +137,7 @@ fn what_was_refused_or_under_way_at_a_kill_counts() {
 
 #[test]
 fn a_run_at_work_counts_as_it_stands_and_is_left_alone() {
-    let server = Server::start(|asked| match asked.nth {
-        5 => Answer::good("late").after(Duration::from_secs(2)),
-        _ => Answer::good("fine"),
-    });
+    let (server, release) = holding(5..6);
     let folder = stamped(ten_a_day(&server.base_url()));
     let mut run = folder.datagen(["run", "--concurrency", "1"]).start();
     run.until("the last row is under way", |_| server.hits() == 6);
@@ -137,6 +147,7 @@ fn a_run_at_work_counts_as_it_stands_and_is_left_alone() {
     let before = state();
     made(&folder.datagen(["run", "--json"]).exits(75), 5);
     assert_eq!(state(), before);
+    drop(release);
     run.exits(0);
     assert_eq!(server.hits(), 11);
 }

@@ -387,7 +387,7 @@ fn limits_that_the_endpoint_announces_are_shown() {
 
 #[test]
 fn a_run_that_ctrl_z_stopped_is_said_not_to_answer_and_goes_on_afterwards() {
-    let (folder, mut run) = slow();
+    let (folder, mut run) = slow_with_a_log();
     run.until_lines(RESULT, 2);
     run.signal(Signal::STOP);
     assert_snapshot!(ctl(&folder, ["show"]).exits(75).shown(), @"
@@ -396,10 +396,9 @@ fn a_run_that_ctrl_z_stopped_is_said_not_to_answer_and_goes_on_afterwards() {
     error: the run in output/demo did not answer within 10 s; it may still do what it was told
       hint: if it was stopped with Ctrl-Z, `fg` in its terminal lets it go on
     ");
-    let made = folder.lines(RESULT).len();
-    assert!(made < 40, "it is stopped");
     run.signal(Signal::CONT);
-    assert_snapshot!(settled(&ctl(&folder, ["show"]).exits(0).stderr), @"rate_limit null, token_limit null, concurrency_limit 2");
+    let faster = ctl(&folder, ["set", "concurrency=50"]).exits(0);
+    assert_snapshot!(settled(&faster.stderr), @"rate_limit null, token_limit null, concurrency_limit 50");
     run.exits(0);
-    assert_eq!(folder.lines(RESULT).len(), 40);
+    assert_eq!(folder.lines(RESULT).len(), 400);
 }
