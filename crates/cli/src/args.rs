@@ -62,8 +62,8 @@ pub(crate) struct Ctl {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CtlAction {
     /// Changes limits: rate_limit=600 (requests a minute, `auto` for what the endpoint says), token_limit=90000,
-    /// limits.requests_per_second and the others below `limits`, null for no limit; concurrency=16 (requests at the
-    /// same time), `auto` for as many as give the most throughput.
+    /// limits.requests_per_second and the others below `limits`, null for no limit; limits.burst=5 (requests that may
+    /// leave at once); concurrency=16 (requests at the same time), `auto` for as many as give the most throughput.
     Set {
         /// What to change.
         #[arg(value_name = "KEY=VALUE", required = true)]

@@ -63,6 +63,9 @@ pub(crate) struct Values {
     /// Those below `limits`; null for no limit.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) limits: BTreeMap<LimitName, Option<NonZeroU64>>,
+    /// `limits.burst`, which is always there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) burst: Option<NonZeroU32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency_limit: Option<ConcurrencyLimit>,
 }
@@ -95,6 +98,8 @@ pub(crate) enum Reply {
         token_limit: Option<u64>,
         /// All that are kept, in words.
         limits: Vec<String>,
+        /// Requests that may leave at once.
+        burst: NonZeroU32,
         /// The share of the rate that is used.
         rate_share: f64,
         concurrency_limit: Option<ConcurrencyLimit>,
@@ -141,6 +146,11 @@ impl Wheel {
                     self.screen
                         .note(&format!("`datagen ctl`: limits.{key} is {amount}"));
                 }
+                if let Some(burst) = values.burst {
+                    steering.set_burst(burst);
+                    self.screen
+                        .note(&format!("`datagen ctl`: limits.burst is {burst}"));
+                }
                 if let Some(tokens) = values.token_limit {
                     steering.set_token_limit(tokens);
                     self.screen.note(&format!(
@@ -186,6 +196,7 @@ impl Wheel {
             rate_limit: now.rate_limit,
             token_limit: now.token_limit.map(Into::into),
             limits: now.limits,
+            burst: now.burst,
             rate_share: now.rate_share,
             concurrency_limit: now.concurrency,
             places: now.places,
@@ -210,6 +221,7 @@ fn besides(
     rate_limit: Option<RateLimit>,
     token_limit: Option<u64>,
     limits: &[String],
+    burst: NonZeroU32,
     rate_share: f64,
 ) -> Option<String> {
     let rate = match rate_limit {
@@ -224,6 +236,9 @@ fn besides(
             [] => "no limits are kept".to_owned(),
             limits => format!("kept: {}", limits.join(", ")),
         });
+    }
+    if burst > NonZeroU32::MIN {
+        parts.push(format!("burst {burst}"));
     }
     if rate_share < 1.0 {
         let percent = (rate_share * 100.0).round();
@@ -355,6 +370,7 @@ pub(crate) fn tell(reply: &Reply) {
             rate_limit,
             token_limit,
             limits,
+            burst,
             rate_share,
             concurrency_limit,
             places,
@@ -378,7 +394,8 @@ pub(crate) fn tell(reply: &Reply) {
                 or_none(*token_limit),
                 or_none(*concurrency_limit)
             ));
-            if let Some(besides) = besides(*rate_limit, *token_limit, limits, *rate_share) {
+            let besides = besides(*rate_limit, *token_limit, limits, *burst, *rate_share);
+            if let Some(besides) = besides {
                 output::line(&besides);
             }
             if let Some(but) = but {
@@ -399,6 +416,7 @@ mod tests {
             rate_limit: Some(None),
             token_limit: Some(NonZeroU32::new(5)),
             limits: [(LimitName::TokensPerDay, None)].into(),
+            burst: NonZeroU32::new(3),
             concurrency_limit: None,
         };
         for order in [Order::Set(values), Order::Pause, Order::Show] {

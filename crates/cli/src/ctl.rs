@@ -59,11 +59,26 @@ fn parse(assignments: &[String]) -> Result<Values, Failure> {
                 })?;
                 values.concurrency_limit = Some(limit);
             }
+            "burst" | "limits.burst" => {
+                let burst = value.parse().map_err(|_| {
+                    Failure::usage(format!(
+                        "{key}: `{value}` is no whole number from 1 to {}; with 1 requests leave evenly spaced",
+                        u32::MAX
+                    ))
+                })?;
+                values.burst = Some(burst);
+            }
+            "share" | "limits.share" => {
+                return Err(Failure::usage(
+                    "`limits.share` is fixed for a run: with whom it keeps its limits is known when it begins",
+                )
+                .hint("`datagen ctl drain` ends it; then go on with `--set limits.share=true` or `false`"));
+            }
             other => {
                 let Some(limit) = limit else {
                     let limits = LimitName::ALL.map(|limit| format!("limits.{}", limit.key()));
                     return Err(Failure::usage(format!(
-                        "`{other}` cannot be changed while a run works; rate_limit, token_limit, {} and concurrency can",
+                        "`{other}` cannot be changed while a run works; rate_limit, token_limit, {}, limits.burst and concurrency can",
                         limits.join(", ")
                     )));
                 };
@@ -141,18 +156,23 @@ mod tests {
             "rate_limit=auto",
             "limits.tokens_per_day=9",
             "requests_per_second=null",
+            "limits.burst=4",
         ];
         let values = parse(&given.map(str::to_owned)).unwrap();
         assert_eq!(values.rate_limit, Some(Some(RateLimit::Auto)));
         let day = (LimitName::TokensPerDay, 9.try_into().ok());
         let second = (LimitName::RequestsPerSecond, None);
         assert_eq!(values.limits, [day, second].into());
+        assert_eq!(values.burst, NonZeroU32::new(4));
         for wrong in [
             "token_limit=auto",
             "rate_limit=4294967296",
             "limits.tokens_per_day=0",
             "limits.tokens_per_day=99999999999999999999",
             "limits.share=true",
+            "burst=0",
+            "burst=null",
+            "limits.burst=4294967296",
             "rate_limit",
             "rate_limit=0",
             "rate_limit=fast",

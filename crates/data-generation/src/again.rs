@@ -138,6 +138,7 @@ fn workflow(kept: &Kept<'_>, prompts: Prompts, extractor: Option<Arc<dyn Extract
     let ask = Ask {
         prompts,
         client: Arc::new(Client::new(Arc::new(model), options)),
+        base_url: String::new(),
         offline,
     };
     let workflow = Workflow::new().then(ask);

@@ -406,6 +406,7 @@ impl DataGenerationPipeline {
         let ask = Ask {
             prompts: self.prompts.clone(),
             client,
+            base_url: self.settings.model.base_url.clone(),
             offline,
         };
         let workflow = Workflow::new().again_at_most(run.extract_retries).then(ask);

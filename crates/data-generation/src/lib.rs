@@ -38,6 +38,7 @@ mod generation;
 mod kept;
 mod limits;
 mod look;
+mod look_back;
 mod offline;
 mod rows;
 mod run;

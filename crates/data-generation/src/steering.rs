@@ -48,6 +48,7 @@ struct Changes {
     rate_limit: Option<Option<RateLimit>>,
     token_limit: Option<Option<NonZeroU32>>,
     limits: Vec<(LimitName, Option<NonZeroU64>)>,
+    burst: Option<NonZeroU32>,
     concurrency: Option<ConcurrencyLimit>,
 }
 
@@ -61,6 +62,8 @@ pub struct Steered {
     pub token_limit: Option<NonZeroU64>,
     /// All limits that are kept, in words: also those in a second and a day, and what the endpoint announces.
     pub limits: Vec<String>,
+    /// Requests that may leave at once after a quiet while; 1: they are evenly spaced.
+    pub burst: NonZeroU32,
     /// The share of the rate, from 0 to 1, that is used at present: less than 1 where the endpoint pushes back
     /// although the limits are kept.
     pub rate_share: f64,
@@ -101,6 +104,13 @@ impl Steering {
     pub fn set_limit(&self, name: LimitName, amount: Option<NonZeroU64>) {
         let mut state = self.lock();
         state.changes.limits.push((name, amount));
+        state.apply();
+    }
+
+    /// So many requests may leave at once after a quiet while from now on; 1: they are evenly spaced.
+    pub fn set_burst(&self, requests: NonZeroU32) {
+        let mut state = self.lock();
+        state.changes.burst = Some(requests);
         state.apply();
     }
 
@@ -154,6 +164,7 @@ impl Steering {
             },
             token_limit: state.limits.tokens.a_minute,
             limits: client.map_or_else(Vec::new, |client| client.limits()),
+            burst: state.limits.burst,
             rate_share: client.map_or(1.0, |client| client.rate_share()),
             concurrency: state
                 .concurrency
@@ -195,9 +206,11 @@ impl State {
             rate_limit,
             token_limit,
             limits,
+            burst,
             concurrency,
         } = std::mem::take(&mut self.changes);
-        let is_changed = rate_limit.is_some() || token_limit.is_some() || !limits.is_empty();
+        let is_changed =
+            rate_limit.is_some() || token_limit.is_some() || !limits.is_empty() || burst.is_some();
         if let Some(rate) = rate_limit {
             (self.limits.requests.a_minute, self.limits.auto) = limits::of_rate(rate);
         }
@@ -207,6 +220,7 @@ impl State {
         for (name, amount) in limits {
             *name.of(&mut self.limits) = amount;
         }
+        self.limits.burst = burst.unwrap_or(self.limits.burst);
         if is_changed {
             client.set_limits(&self.limits);
             tracing::info!(limits = ?self.limits, "the limits were changed");

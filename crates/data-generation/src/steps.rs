@@ -10,22 +10,22 @@ use data_generation_llm_client::{
 };
 use data_generation_llm_client::{ErrorKind as LlmErrorKind, Usage as LlmUsage};
 use data_generation_pipeline_core::{
-    Aside, Draft, Event, JournaledAnswer, PaidAnswer, Past, Row, RowId, Step, StepContext,
-    StepError, StopKind, Usage, WaitReason, call_key,
+    Aside, Draft, Event, PaidAnswer, Past, Row, RowId, Step, StepContext, StepError, StopKind,
+    Usage, WaitReason, call_key,
 };
 use data_generation_templating::Prompts;
 use futures::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::look_back::LookBack;
 use crate::trace;
-
-/// From so many answers on the dearest of them says what one may cost.
-const ENOUGH: usize = 8;
 
 /// Renders the prompts of a row and asks the model.
 pub(crate) struct Ask {
     pub(crate) prompts: Prompts,
     pub(crate) client: Arc<Client>,
+    /// `model.base_url`, as the manifest has it.
+    pub(crate) base_url: String,
     pub(crate) offline: bool,
 }
 
@@ -60,26 +60,6 @@ impl Ask {
         let system = self.prompts.system().map(|prompt| prompt.source());
         let texts = system.into_iter().chain([self.prompts.user().source()]);
         texts.map(estimate_tokens).sum()
-    }
-
-    /// How many requests a command may have had under way when it died: as many as this one may, or as its journal
-    /// shows that there were. One that finds out by itself how many are best has at most twice as many as it had
-    /// before.
-    fn most_under_way(&self, answers: &[JournaledAnswer]) -> usize {
-        let began = answers.iter().map(|answer| (answer.at - answer.latency, 1));
-        let ended = answers.iter().map(|answer| (answer.at, -1));
-        let mut moments: Vec<(SystemTime, isize)> = began.chain(ended).collect();
-        moments.sort_unstable();
-        let (mut now, mut at_once) = (0, 0);
-        for (_, change) in moments {
-            now += change;
-            at_once = at_once.max(usize::try_from(now).unwrap_or(0));
-        }
-        let most = self.client.concurrency().max(at_once);
-        match self.client.level() {
-            Some(first) => first.max(2 * at_once).min(most),
-            None => most,
-        }
     }
 
     fn fill(&self, draft: &mut Draft, reply: Reply) {
@@ -140,47 +120,15 @@ impl Step for Ask {
     }
 
     fn resume(&self, past: &Past<'_>) {
-        let Some(window) = self.client.longest_window() else {
-            return;
-        };
-        let now = SystemTime::now();
-        let since = now.checked_sub(window).unwrap_or(SystemTime::UNIX_EPOCH);
-        let answers = match past.answers_since(since) {
-            Ok(answers) => answers,
-            // The next look at the journal tells the user.
-            Err(error) => {
-                tracing::warn!(%error, "what was sent before could not be read");
-                return;
-            }
-        };
-        let mut most_tokens = 0;
-        for answer in &answers {
-            let sent = answer.at - answer.latency;
-            let usage = LlmUsage::of_body(&answer.body, 0);
-            most_tokens = usage.total_tokens.max(most_tokens);
-            self.client
-                .answered_before(now.duration_since(sent).unwrap_or_default(), usage);
-        }
-        // A few answers say little of what the others would have cost.
-        if answers.len() < ENOUGH {
-            let guess = self.client.expected_tokens(self.prompt_guess());
-            most_tokens = most_tokens.max(guess);
-        }
-        for lost in past.unjournaled_since(since) {
-            let ago = lost.at().and_then(|at| now.duration_since(at).ok());
-            let ago = ago.unwrap_or_default();
-            let costs = [(lost.refused, 0), (lost.unanswered, most_tokens)];
-            for (requests, tokens) in costs {
-                (0..requests).for_each(|_| self.client.sent_before(ago, tokens));
-            }
-        }
-        // What was under way when a command died nobody could write down.
-        if let Some(ago) = past.died().and_then(|died| now.duration_since(died).ok())
-            && ago < window
-        {
-            let under_way = self.most_under_way(&answers) as u64;
-            past.assume_under_way(under_way);
-            (0..under_way).for_each(|_| self.client.sent_before(ago, most_tokens));
+        if let Some(window) = self.client.longest_window() {
+            let look_back = LookBack {
+                client: &self.client,
+                base_url: &self.base_url,
+                prompt_guess: self.prompt_guess(),
+                now: SystemTime::now(),
+                window,
+            };
+            look_back.at(past);
         }
     }
 

@@ -29,9 +29,7 @@ impl Announced {
 /// is read against the clock that wrote it where the headers show that one.
 pub(crate) fn announced(headers: &Headers, at: SystemTime) -> Vec<Announced> {
     let date = headers.get("date");
-    let at = date
-        .and_then(|date| httpdate::parse_http_date(date).ok())
-        .unwrap_or(at);
+    let at = date.and_then(hints::moment).unwrap_or(at);
     let of = |unit, limit: &str, remaining: &str, reset: &str| {
         let number = |name| headers.get(name)?.trim().parse::<u64>().ok();
         let amount = number(limit).filter(|amount| (1..MOST).contains(amount))?;
@@ -82,7 +80,8 @@ pub(crate) fn announced(headers: &Headers, at: SystemTime) -> Vec<Announced> {
     found
 }
 
-/// "1s", "6m0s", "120ms", a number of seconds, a moment in seconds or milliseconds since 1970, a date.
+/// "1s", "6m0s", "120ms", a number of seconds, a moment in seconds or milliseconds since 1970, a date as HTTP or RFC
+/// 3339 writes it.
 fn time_left(text: &str, at: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let since_1970 = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
@@ -94,7 +93,10 @@ fn time_left(text: &str, at: SystemTime) -> Option<Duration> {
             .ok()?
             .checked_sub(since_1970),
         Ok(number) => Duration::try_from_secs_f64(number).ok(),
-        Err(_) => hints::spoken(text),
+        Err(_) => match hints::moment(text) {
+            Some(moment) => moment.duration_since(at).ok(),
+            None => hints::spoken(text),
+        },
     }
 }
 
@@ -141,6 +143,60 @@ mod tests {
             ("x-ratelimit-reset", "1764000045000"),
         ]);
         insta::assert_snapshot!(plain.join("\n"), @"60 Requests, Some(59) left, reset Some(45s)");
+    }
+
+    #[test]
+    fn a_moment_that_is_written_as_a_date_is_understood() {
+        // The clock of this machine says 16:00:00.
+        let anthropic = [
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-requests-remaining", "49"),
+            ("anthropic-ratelimit-requests-reset", "2025-11-24T16:00:02Z"),
+            ("anthropic-ratelimit-tokens-limit", "40000"),
+            ("anthropic-ratelimit-tokens-remaining", "0"),
+            ("anthropic-ratelimit-tokens-reset", "2025-11-24T16:00:59Z"),
+        ];
+        insta::assert_snapshot!(said(&anthropic).join("\n"), @"
+        50 Requests, Some(49) left, reset Some(2s)
+        40000 Tokens, Some(0) left, reset Some(59s)
+        ");
+        let behind = [("date", "Mon, 24 Nov 2025 15:59:50 GMT")];
+        let with_date: Vec<_> = behind.into_iter().chain(anthropic).collect();
+        insta::assert_snapshot!(said(&with_date).join("\n"), @"
+        50 Requests, Some(49) left, reset Some(12s)
+        40000 Tokens, Some(0) left, reset Some(69s)
+        ");
+        let of = |reset| {
+            said(&[
+                ("x-ratelimit-limit-requests", "60"),
+                ("x-ratelimit-remaining-requests", "0"),
+                ("x-ratelimit-reset-requests", reset),
+            ])
+        };
+        for same in [
+            "2025-11-24T16:00:30Z",
+            "2025-11-24T16:00:30.000+00:00",
+            "2025-11-24t10:00:30-06:00",
+            "Mon, 24 Nov 2025 16:00:30 GMT",
+        ] {
+            assert_eq!(of(same), ["60 Requests, Some(0) left, reset Some(30s)"]);
+        }
+        for none in [
+            "2025-11-24T15:59:59Z",
+            "2025-11-24T16:00:30",
+            "2025-11-24",
+            "2025-13-24T16:00:30Z",
+            "soon",
+        ] {
+            assert_eq!(
+                of(none),
+                ["60 Requests, Some(0) left, reset None"],
+                "{none}"
+            );
+        }
+        // A year from now is no time for a limit.
+        let absurd = of("2026-11-24T16:00:30Z");
+        assert_eq!(absurd, ["60 Requests, None left, reset None"]);
     }
 
     #[test]

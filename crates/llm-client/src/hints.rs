@@ -25,11 +25,14 @@ pub(crate) fn wait_hint(answer: &Answer, words: &str) -> Option<Duration> {
 
 /// A date is read against the clock that wrote it: ours may differ by minutes.
 fn until(value: &str, date: Option<&str>, arrived: SystemTime) -> Option<Duration> {
-    let until = httpdate::parse_http_date(value).ok()?;
-    let now = date
-        .and_then(|date| httpdate::parse_http_date(date).ok())
-        .unwrap_or(arrived);
-    sensible(until.duration_since(now).ok()?.as_secs_f64())
+    let now = date.and_then(moment).unwrap_or(arrived);
+    sensible(moment(value)?.duration_since(now).ok()?.as_secs_f64())
+}
+
+/// A point in time as HTTP writes it, or as RFC 3339 does.
+pub(crate) fn moment(text: &str) -> Option<SystemTime> {
+    let as_http = httpdate::parse_http_date(text).ok();
+    as_http.or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.into()))
 }
 
 fn sensible(seconds: f64) -> Option<Duration> {
@@ -122,6 +125,11 @@ mod tests {
             ("date", "Wed, 21 Oct 2015 07:28:00 GMT"),
         ];
         assert_eq!(hint(&headers, ""), Some(30.0));
+        let otherwise_written = [
+            ("retry-after", "2015-10-21T09:28:30.5+02:00"),
+            ("date", "Wed, 21 Oct 2015 07:28:00 GMT"),
+        ];
+        assert_eq!(hint(&otherwise_written, ""), Some(30.5));
         let past = [
             ("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"),
             ("date", "Wed, 21 Oct 2015 07:28:30 GMT"),

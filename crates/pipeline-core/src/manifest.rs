@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -124,7 +125,7 @@ pub struct Command {
 
 impl Command {
     /// From start to end, in whole seconds as it was written down; `None` without an end.
-    pub fn wall(&self) -> Option<std::time::Duration> {
+    pub fn wall(&self) -> Option<Duration> {
         let at = |time: &str| time.parse::<jiff::Timestamp>().ok();
         let (start, end) = (at(&self.started)?, at(self.ended.as_deref()?)?);
         end.duration_since(start).try_into().ok()
@@ -315,6 +316,16 @@ impl Manifest {
             command.stopped = stopped;
         }
         self.ended = Some(ended);
+    }
+
+    /// Whether a command was at work since then, or has not said when it ended.
+    pub(crate) fn has_worked_since(&self, since: SystemTime) -> bool {
+        self.commands.iter().any(|command| {
+            let ended = command.ended.as_deref();
+            // It is written down in whole seconds.
+            let ended = ended.and_then(|ended| ended.parse::<jiff::Timestamp>().ok());
+            ended.is_none_or(|ended| SystemTime::from(ended) + Duration::from_secs(1) >= since)
+        })
     }
 
     /// The last command that worked through an input.

@@ -1,14 +1,17 @@
 //! What earlier commands have sent, for steps that keep to limits over time.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::journal::{self, JournaledAnswer};
+use crate::lock;
 use crate::manifest::Manifest;
+use crate::siblings;
 use crate::unjournaled::Unjournaled;
 
 /// Whether the last command that may have sent something ended without saying so. One that only judged again has
@@ -28,9 +31,18 @@ const BLOCK: u64 = 256 * 1024;
 /// The manifest of a run at work is never older than this.
 const CHECKPOINT: Duration = Duration::from_secs(31);
 
+/// Another run of the same experiment, as it stands; see [`Past::others_since`].
+#[non_exhaustive]
+pub struct OtherRun {
+    /// What it was made with, and by which commands.
+    pub manifest: Manifest,
+    /// What its commands have sent.
+    pub past: Past<'static>,
+}
+
 /// What a step may want to know of the commands before this one; see [`Step::resume`](crate::Step::resume).
 pub struct Past<'a> {
-    dir: &'a Path,
+    dir: Cow<'a, Path>,
     died: Option<SystemTime>,
     unjournaled: Vec<Unjournaled>,
     /// What a step takes to have been under way then.
@@ -39,7 +51,8 @@ pub struct Past<'a> {
 
 impl<'a> Past<'a> {
     /// Of a folder as it is, before this command has written to it.
-    pub(crate) fn of(dir: &'a Path, manifest: Option<&Manifest>) -> Past<'a> {
+    pub(crate) fn of(dir: impl Into<Cow<'a, Path>>, manifest: Option<&Manifest>) -> Past<'a> {
+        let dir = dir.into();
         let was_at_work = manifest.is_some_and(was_at_work);
         let written = std::fs::metadata(dir.join("run.json"))
             .and_then(|facts| facts.modified())
@@ -54,6 +67,23 @@ impl<'a> Past<'a> {
             unjournaled: unjournaled.cloned().collect(),
             assumed: AtomicU64::new(0),
         }
+    }
+
+    /// The folder that holds it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The other runs of the same experiment in which a command was at work since then, those that were written to
+    /// last first: whatever was set aside, and folders with other time stamps. Forks are other experiments.
+    ///
+    /// They are read as they stand, also while another process works on one; what cannot be read is passed over
+    /// and told in the log. Lists the folders of the experiment, and so blocks for a moment.
+    pub fn others_since(&self, since: SystemTime) -> impl Iterator<Item = OtherRun> {
+        // Whoever is at work may not have written for so long.
+        let written = since.checked_sub(CHECKPOINT).unwrap_or(since);
+        let others = siblings::written_since(&self.dir, written);
+        others.into_iter().filter_map(move |dir| other(dir, since))
     }
 
     /// The requests that left since then and of which the journal holds nothing, as far as the commands before this
@@ -106,6 +136,29 @@ impl<'a> Past<'a> {
         }
         Ok(answers)
     }
+}
+
+/// The run in a folder, where a command was at work in it since then.
+fn other(dir: PathBuf, since: SystemTime) -> Option<OtherRun> {
+    let read = lock::holder(&dir).and_then(|holder| {
+        let manifest = Manifest::read(&dir)?;
+        Ok(manifest.map(|manifest| (manifest, holder.is_some())))
+    });
+    let (manifest, is_at_work) = match read {
+        Ok(read) => read?,
+        Err(error) => {
+            tracing::warn!(%error, dir = %dir.display(), "what this run sent is not counted");
+            return None;
+        }
+    };
+    if !manifest.has_worked_since(since) {
+        return None;
+    }
+    let mut past = Past::of(dir, Some(&manifest));
+    if is_at_work {
+        past.died = None;
+    }
+    Some(OtherRun { manifest, past })
 }
 
 /// The start of a line from which on everything since then stands.
@@ -197,5 +250,46 @@ mod tests {
         assert!(died <= SystemTime::now());
         manifest.ended = Some("2026-11-23T00:00:00Z".to_owned());
         assert_eq!(Past::of(dir.path(), Some(&manifest)).died(), None);
+    }
+
+    /// A run of which the last word is from then.
+    fn run(dir: &Path, written: SystemTime, ended: Option<SystemTime>) {
+        std::fs::create_dir(dir).unwrap();
+        let mut manifest = Manifest::new(serde_json::Map::new(), Default::default());
+        manifest.begin(Default::default(), Default::default(), "run".into());
+        manifest.commands[0].ended = ended.map(crate::record::timestamp);
+        manifest.ended = manifest.commands[0].ended.clone();
+        let text = serde_json::to_vec(&manifest).unwrap();
+        std::fs::write(dir.join("run.json"), text).unwrap();
+        let file = File::options().write(true).open(dir.join("run.json"));
+        file.unwrap().set_modified(written).unwrap();
+    }
+
+    #[test]
+    fn others_count_that_may_have_sent_something_since_their_last_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str| dir.path().join(name);
+        let since = second(1_000);
+        run(&of("demo"), second(2_000), None);
+        run(&of("demo-20261122-000001"), second(975), None);
+        run(&of("demo-20261122-000002"), second(965), None);
+        let ended = |at| Some(second(at));
+        run(&of("demo-20261122-000003"), second(1_500), ended(1_500));
+        run(&of("demo-20261122-000004"), second(1_600), ended(900));
+        let own = of("demo");
+        let told = |other: OtherRun| {
+            let name = other.past.dir().file_name().map(|name| name.to_owned());
+            let died = other.past.died().map(|at| at == second(1_006));
+            format!("{:?} died {died:?}", name.unwrap())
+        };
+        let past = Past::of(own.as_path(), None);
+        let names: Vec<String> = past.others_since(since).map(told).collect();
+        assert_eq!(
+            names,
+            [
+                r#""demo-20261122-000003" died None"#,
+                r#""demo-20261122-000001" died Some(true)"#
+            ]
+        );
     }
 }

@@ -21,6 +21,8 @@ mod interrupting;
 #[cfg(test)]
 mod limits_of_the_system;
 #[cfg(test)]
+mod limits_over_runs;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod many_processes;

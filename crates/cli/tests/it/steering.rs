@@ -7,6 +7,7 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 
 use crate::harness::{Folder, Running, rows};
+use crate::server::{Answer, Server};
 
 const RESULT: &str = "output/demo/result.jsonl";
 
@@ -194,7 +195,7 @@ fn what_cannot_be_reached_or_changed_is_said() {
     assert_snapshot!(ctl(&folder, ["set", "temperature=1"]).exits(2).shown(), @"
         exit 2
         --- stderr
-        error: `temperature` cannot be changed while a run works; rate_limit, token_limit, limits.requests_per_second, limits.requests_per_day, limits.tokens_per_second, limits.tokens_per_day and concurrency can
+        error: `temperature` cannot be changed while a run works; rate_limit, token_limit, limits.requests_per_second, limits.requests_per_day, limits.tokens_per_second, limits.tokens_per_day, limits.burst and concurrency can
         ");
     assert_snapshot!(ctl(&folder, ["set", "concurrency=null"]).exits(2).shown(), @"
         exit 2
@@ -324,4 +325,80 @@ fn a_folder_with_a_long_path_is_steered_as_well() {
     folder.datagen(["ctl", "--run", &place, "show"]).exits(0);
     folder.datagen(["ctl", "--run", &place, "drain"]).exits(0);
     run.exits(130);
+}
+
+#[test]
+fn a_burst_is_changed_and_shown_and_with_whom_limits_are_shared_is_not() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 1);
+    ctl(&folder, ["pause"]).exits(0);
+    let told = |value: &str| {
+        let told = ctl(&folder, ["set", value]).exits(0).stderr;
+        settled(&told).to_owned()
+    };
+    assert_snapshot!(told("limits.burst=5"), @"
+    rate_limit null, token_limit null, concurrency_limit 2
+    burst 5
+    ");
+    assert_snapshot!(told("tokens_per_day=900000"), @"
+    rate_limit null, token_limit null, concurrency_limit 2
+    kept: 900000 tokens a day; burst 5
+    ");
+    assert_snapshot!(told("burst=1"), @"
+    rate_limit null, token_limit null, concurrency_limit 2
+    kept: 900000 tokens a day
+    ");
+    assert_snapshot!(ctl(&folder, ["set", "limits.share=true"]).exits(2).shown(), @"
+    exit 2
+    --- stderr
+    error: `limits.share` is fixed for a run: with whom it keeps its limits is known when it begins
+      hint: `datagen ctl drain` ends it; then go on with `--set limits.share=true` or `false`
+    ");
+    ctl(&folder, ["drain"]).exits(0);
+    let said = run.exits(130).stderr;
+    assert!(said.contains("limits.burst is 5"), "{said}");
+}
+
+#[test]
+fn limits_that_the_endpoint_announces_are_shown() {
+    let server = Server::start(|_| {
+        Answer::good("fine")
+            .header("x-ratelimit-limit-requests", "600")
+            .header("x-ratelimit-remaining-requests", "599")
+            .header("x-ratelimit-reset-requests", "100ms")
+            .header("x-ratelimit-limit-tokens", "90000")
+            .header("x-ratelimit-remaining-tokens", "89988")
+            .header("x-ratelimit-reset-tokens", "8ms")
+    });
+    for rate in ["auto", "6000"] {
+        let folder = Folder::asking(&server).file("rows.jsonl", rows(400));
+        let set = format!("model.rate_limit={rate}");
+        let mut run = folder.datagen(["run", "--set", &set]).start();
+        run.until_lines(RESULT, 2);
+        let shown = ctl(&folder, ["show"]).exits(0).stderr;
+        let expected = format!(
+            "rate_limit {rate}, token_limit null, concurrency_limit 5\nkept: 600 requests a minute, 90000 tokens a minute"
+        );
+        assert_eq!(settled(&shown), expected);
+        ctl(&folder, ["drain"]).exits(0);
+        run.exits(130);
+    }
+}
+
+#[test]
+fn a_run_that_ctrl_z_stopped_is_said_not_to_answer_and_goes_on_afterwards() {
+    let (folder, mut run) = slow_with_a_log();
+    run.until_lines(RESULT, 2);
+    run.signal(Signal::STOP);
+    assert_snapshot!(ctl(&folder, ["show"]).exits(75).shown(), @"
+    exit 75
+    --- stderr
+    error: the run in output/demo did not answer within 10 s; it may still do what it was told
+      hint: if it was stopped with Ctrl-Z, `fg` in its terminal lets it go on
+    ");
+    run.signal(Signal::CONT);
+    let faster = ctl(&folder, ["set", "concurrency=50"]).exits(0);
+    assert_snapshot!(settled(&faster.stderr), @"rate_limit null, token_limit null, concurrency_limit 50");
+    run.exits(0);
+    assert_eq!(folder.lines(RESULT).len(), 400);
 }

@@ -4,8 +4,8 @@ use std::future::IntoFuture;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use data_generation::StopHandle;
 use data_generation::llm::{Answer, Model, Request, TransportError};
+use data_generation::{Steering, StopHandle};
 use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -46,6 +46,30 @@ async fn a_new_start_refills_no_limit() {
         // The journal has real times: what was sent in the first command was sent just now.
         let wait = seconds_until_first(&home, &more, limit).await;
         assert!((50.0..63.0).contains(&wait), "{limit:?}: {wait} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_folder_refills_no_limit_either() {
+    for limit in [("model.rate_limit", 4), ("model.token_limit", 40)] {
+        for need_time_stamp in [false, true] {
+            let home = Home::new();
+            let mut waits = Vec::new();
+            for _ in 0..2 {
+                let (says, times) = timed();
+                let builder = home.builder().own_model(says).set(limit.0, limit.1);
+                let pipeline = builder.need_time_stamp(need_time_stamp).build().unwrap();
+                let start = Instant::now();
+                let run = pipeline.run(words(&["a", "b", "c", "d"])).begin_anew();
+                assert_eq!(run.await.unwrap().counts.ok, 4);
+                waits.push((times.lock().unwrap()[0] - start).as_secs_f64());
+            }
+            // The journal has real times: what was sent in the first command was sent just now.
+            assert!(
+                waits[0] < 1.0 && (50.0..63.0).contains(&waits[1]),
+                "{limit:?}: {waits:?}"
+            );
+        }
     }
 }
 
@@ -235,4 +259,22 @@ async fn a_day_that_is_used_up_ends_the_run_until_then() {
     assert_eq!(stopped.kind, data_generation::StopKind::Later);
     let message = stopped.message.split(" after ").next().unwrap().to_owned();
     insta::assert_snapshot!(message, @"the limit of 3 requests a day is used up; come back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_may_be_set_while_a_run_works() {
+    for (burst, expected) in [(1, 45.0..50.0), (4, 0.0..1.0)] {
+        let home = Home::new();
+        let (says, times) = timed();
+        let pipeline = home.builder().own_model(says).rate_limit(Some(4)).build();
+        let steering = Steering::new();
+        steering.set_burst(burst.try_into().unwrap());
+        let pipeline = pipeline.unwrap();
+        let run = pipeline.run(words(&["a", "b", "c", "d"]));
+        run.steering(&steering).await.unwrap();
+        assert_eq!(steering.steered().burst.get(), burst);
+        let times = times.lock().unwrap();
+        let took = (times[3] - times[0]).as_secs_f64();
+        assert!(expected.contains(&took), "burst {burst}: {took} s");
+    }
 }

@@ -526,7 +526,10 @@ proptest! {
                     let aside = aside(&demo);
                     let whole = std::fs::read(demo.join(file)).unwrap();
                     let kept = whole.split_inclusive(|byte| *byte == b'\n').count();
-                    prop_assert!(aside > 0 && (file == "failures.jsonl" || kept + aside >= lines.len()), "{} {}\n{}", kept, aside, shown);
+                    // A line of NULs that stood before a torn end is itself one once that is cut off.
+                    let is_end = at + 1 == lines.len() && lines[at].contains(&0);
+                    prop_assert!(aside > 0 || is_end, "{} {}\n{}", kept, aside, shown);
+                    prop_assert!(file == "failures.jsonl" || kept + aside >= lines.len(), "{} {}\n{}", kept, aside, shown);
                 }
                 // Nothing of what is finished is asked for any more.
                 ErrorKind::OtherInput { .. } => prop_assert_eq!(file, "result.jsonl"),

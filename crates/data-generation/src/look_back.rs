@@ -1,0 +1,121 @@
+//! What was sent before counts against the limits: by this run, and by others of its experiment.
+
+use std::time::{Duration, SystemTime};
+
+use data_generation_llm_client::{Client, Usage};
+use data_generation_pipeline_core::{JournaledAnswer, Manifest, Past};
+
+/// From so many answers on the dearest of them says what one may cost.
+const ENOUGH: usize = 8;
+
+/// A look at what commands before this one have sent, as far as the limits look back.
+pub(crate) struct LookBack<'a> {
+    pub(crate) client: &'a Client,
+    /// `model.base_url`, as manifests have it.
+    pub(crate) base_url: &'a str,
+    /// Tokens of a prompt.
+    pub(crate) prompt_guess: u64,
+    pub(crate) now: SystemTime,
+    /// The longest one that there is a limit for.
+    pub(crate) window: Duration,
+}
+
+impl LookBack<'_> {
+    /// Counts what this run has sent, and what others of its experiment have sent to the same endpoint.
+    pub(crate) fn at(&self, past: &Past<'_>) {
+        past.assume_under_way(self.count(past, true));
+        for other in past.others_since(self.since()) {
+            if self.is_same_endpoint(&other.manifest) {
+                // Nothing of it is written down: the other run says the same to whoever looks next.
+                self.count(&other.past, false);
+            }
+        }
+    }
+
+    /// Counts what one run has sent. Returns how many requests were under way when its last command died.
+    fn count(&self, past: &Past<'_>, is_own: bool) -> u64 {
+        let (client, since) = (self.client, self.since());
+        let answers = match past.answers_since(since) {
+            Ok(answers) => answers,
+            // The next look at the run's own journal tells the user.
+            Err(error) => {
+                let dir = past.dir().display();
+                tracing::warn!(%error, %dir, "what was sent before could not be read");
+                return 0;
+            }
+        };
+        let mut most_tokens = 0;
+        for answer in &answers {
+            let ago = self.ago(answer.at - answer.latency);
+            let usage = Usage::of_body(&answer.body, 0);
+            most_tokens = usage.total_tokens.max(most_tokens);
+            match is_own {
+                true => client.answered_before(ago, usage),
+                // Another run may have had other prompts, and so answers of another length.
+                false => client.sent_before(ago, usage.total_tokens),
+            }
+        }
+        // A few answers say little of what the others would have cost.
+        if answers.len() < ENOUGH {
+            most_tokens = most_tokens.max(client.expected_tokens(self.prompt_guess));
+        }
+        let mut requests = answers.len() as u64;
+        for lost in past.unjournaled_since(since) {
+            let ago = lost.at().map_or(Duration::ZERO, |at| self.ago(at));
+            for (count, tokens) in [(lost.refused, 0), (lost.unanswered, most_tokens)] {
+                requests += count;
+                (0..count).for_each(|_| client.sent_before(ago, tokens));
+            }
+        }
+        // What was under way when a command died nobody could write down.
+        let died = past.died().filter(|died| *died > since);
+        let under_way = died.map_or(0, |_| self.most_under_way(&answers) as u64);
+        let ago = died.map_or(Duration::ZERO, |died| self.ago(died));
+        (0..under_way).for_each(|_| client.sent_before(ago, most_tokens));
+        if requests + under_way > 0 {
+            let dir = past.dir().display();
+            tracing::info!(requests, under_way, %dir, "what was sent before counts against the limits");
+        }
+        under_way
+    }
+
+    /// How many requests a command may have had under way when it died: as many as this one may, or as its journal
+    /// shows that there were. One that finds out by itself how many are best has at most twice as many as it had
+    /// before.
+    fn most_under_way(&self, answers: &[JournaledAnswer]) -> usize {
+        let began = answers.iter().map(|answer| (answer.at - answer.latency, 1));
+        let ended = answers.iter().map(|answer| (answer.at, -1));
+        let mut moments: Vec<(SystemTime, isize)> = began.chain(ended).collect();
+        moments.sort_unstable();
+        let (mut now, mut at_once) = (0, 0);
+        for (_, change) in moments {
+            now += change;
+            at_once = at_once.max(usize::try_from(now).unwrap_or(0));
+        }
+        let most = self.client.concurrency().max(at_once);
+        match self.client.level() {
+            Some(first) => first.max(2 * at_once).min(most),
+            None => most,
+        }
+    }
+
+    /// Whether another run asks whom this one asks.
+    fn is_same_endpoint(&self, other: &Manifest) -> bool {
+        let model = other.dataset.get("model");
+        let provider = model.and_then(|model| model.get("provider")?.as_str());
+        let base_url = other.settings.get("model.base_url");
+        let base_url = base_url.and_then(|setting| setting.value.as_str());
+        let address = |url: &str| url.trim().trim_end_matches('/').to_owned();
+        provider == Some(self.client.model().provider())
+            && base_url.map(address) == Some(address(self.base_url))
+    }
+
+    fn since(&self) -> SystemTime {
+        let since = self.now.checked_sub(self.window);
+        since.unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    fn ago(&self, at: SystemTime) -> Duration {
+        self.now.duration_since(at).unwrap_or_default()
+    }
+}
