@@ -12,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::secrets::Scrubber;
-use crate::transport::{Transport, is_loopback, outcome};
+use crate::transport::{Sending, Transport, is_loopback, sending};
 use crate::{Answer, Error, Model, OpenAiOptions, Request, TransportError, TransportKind};
 
 /// Any endpoint that speaks OpenAI's chat completions.
@@ -191,16 +191,26 @@ impl Model for OpenAi {
         request: &'a Request,
         _attempt: u32,
     ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        Box::pin(async move { self.request(request).await?.await })
+    }
+}
+
+impl OpenAi {
+    /// A request that leaves when it is waited for. What makes it has a box of its own, which is gone by then.
+    fn request<'a>(
+        &'a self,
+        request: &'a Request,
+    ) -> BoxFuture<'a, Result<Sending, TransportError>> {
         Box::pin(async move {
             let body = Body {
                 fields: &self.fields,
                 request,
             };
             match self.client.chat().create_byot::<_, IgnoredAny>(body).await {
-                Err(error) => outcome(error),
+                Err(error) => sending(error),
                 Ok(IgnoredAny) => Err(TransportError::new(
                     TransportKind::Other,
-                    "the answer was lost on its way",
+                    "the request was lost on its way",
                 )),
             }
         })

@@ -1,9 +1,10 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -37,10 +38,13 @@ pub(crate) struct Transport {
     scrubber: Arc<Scrubber>,
 }
 
-/// How an exchange ended. It travels through async-openai as an error, whatever it is: so that crate
-/// neither reads the body, nor repeats the request, nor logs either.
-#[derive(Debug)]
-pub(crate) struct Exchange(pub(crate) Result<Answer, TransportError>);
+/// An exchange that is about to begin. It travels through async-openai as an error: so that crate neither reads the
+/// body, nor repeats the request, nor logs either; and what it needs for these is not held while an answer is waited
+/// for, by thousands of requests.
+pub(crate) struct Exchange(Mutex<Sending>);
+
+/// What a request comes to.
+pub(crate) type Sending = Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send>>;
 
 impl Transport {
     pub(crate) fn new(
@@ -66,15 +70,16 @@ impl Transport {
         Arc::clone(&self.address)
     }
 
-    async fn exchange(
-        &self,
-        sending: impl Future<Output = reqwest::Result<Response>>,
-    ) -> Result<Answer, TransportError> {
-        let start = Instant::now();
-        let total = start + self.timeouts.total;
-        let response = self.within(total, sending).await?;
-        // In a box of its own: it is large and soon over, and the wait for it is long.
-        Box::pin(self.read(response, start, total)).await
+    fn exchange(self, request: reqwest::Request) -> Sending {
+        // The request is handed on before the wait, which would hold its place.
+        let sending = self.http.execute(request);
+        Box::pin(async move {
+            let start = Instant::now();
+            let total = start + self.timeouts.total;
+            let response = self.within(total, sending).await?;
+            // In a box of its own: it is large and soon over, and the wait for it is long.
+            Box::pin(self.read(response, start, total)).await
+        })
     }
 
     async fn read(
@@ -182,13 +187,11 @@ impl tower::Service<HttpRequestFactory> for Transport {
     fn call(&mut self, factory: HttpRequestFactory) -> Self::Future {
         let transport = self.clone();
         Box::pin(async move {
-            let request = factory.build().await;
-            // The request is handed on before the wait, which would hold its place.
-            let exchange = match request.map(|request| transport.http.execute(request)) {
-                Ok(sending) => transport.exchange(sending).await,
-                Err(error) => Err(transport.not_built(&error)),
+            let sending = match factory.build().await {
+                Ok(request) => transport.exchange(request),
+                Err(error) => Box::pin(ready(Err(transport.not_built(&error)))),
             };
-            Err(Exchange(exchange))
+            Err(Exchange(Mutex::new(sending)))
         })
     }
 }
@@ -201,10 +204,15 @@ impl Transport {
 }
 
 /// Takes the exchange out of async-openai's error again.
-pub(crate) fn outcome(error: OpenAIError) -> Result<Answer, TransportError> {
+///
+/// # Errors
+/// When it is another error.
+pub(crate) fn sending(error: OpenAIError) -> Result<Sending, TransportError> {
     let other = match error {
         OpenAIError::Boxed(boxed) => match boxed.downcast::<Exchange>() {
-            Ok(exchange) => return exchange.0,
+            Ok(exchange) => {
+                return Ok((exchange.0.into_inner()).unwrap_or_else(PoisonError::into_inner));
+            }
             Err(other) => other.to_string(),
         },
         other => other.to_string(),
@@ -220,10 +228,13 @@ impl From<Exchange> for OpenAIError {
 
 impl fmt::Display for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Ok(answer) => write!(f, "status {}", answer.status),
-            Err(error) => error.fmt(f),
-        }
+        f.write_str("a request that is about to leave")
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").finish_non_exhaustive()
     }
 }
 
