@@ -302,8 +302,12 @@ async fn faults_of_http2_that_leave_a_request_out_cost_nothing_but_time() {
     if trial::is_trusted() {
         let cases = Case::all(entries(true)).map(|case| (case.name(), case.try_it()));
         trial::all(cases, AT_ONCE, LONGEST).await;
-        // One at work: a connection that is left takes along whoever else is on it, up to their own deadline.
-        let every = entries(true).map(|fault| (fault.name.to_owned(), every_row(fault, 1)));
+        let every = entries(true).flat_map(|fault| {
+            [1, 4].map(|places| {
+                let name = format!("{}, {places} at work", fault.name);
+                (name, every_row(fault, places))
+            })
+        });
         trial::all(every, AT_ONCE, LONGEST).await;
         return;
     }
