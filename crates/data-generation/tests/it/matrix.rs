@@ -70,10 +70,7 @@ impl Case {
             cases.filter(move |case| {
                 let is_twice = once && case.times == Times::Once
                     || good && case.is_first() != (case.places == 1);
-                // A row that kills the server each time takes it away from all: they wait for it, and none loses an
-                // attempt.
-                let kills = nobody && case.always() && case.places > 1;
-                !is_twice && !kills && (!nobody || !case.is_first())
+                !is_twice && (!nobody || !case.is_first())
             })
         })
     }
