@@ -72,8 +72,9 @@ pub(crate) async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> 
             continue;
         }
         let body = bodies.remove(&frame.stream).unwrap_or_default();
-        if connection.answer(frame.stream, body, shared).await? == Ended::Yes {
-            return Ok(());
+        let ended = connection.answer(frame.stream, body, shared).await?;
+        if ended == Ended::Yes {
+            return connection.leave(frame.stream, bodies.into_keys()).await;
         }
     }
 }
@@ -110,24 +111,14 @@ impl Connection {
             Act::Limited(_) => (429, LIMITED.to_owned()),
             Act::Status(status) => (status, String::new()),
             Act::Fault(fault) => match fault.play {
-                Play::NotProcessed { goaway: true } => {
-                    let mut payload = self.last.to_be_bytes().to_vec();
-                    // The reason: none.
-                    payload.extend_from_slice(&[0; 4]);
-                    self.send(GOAWAY, 0, 0, &payload).await?;
-                    self.stream.shutdown().await?;
-                    swallow(&mut self.stream).await?;
-                    return Ok(Ended::Yes);
-                }
+                Play::NotProcessed { goaway: true } => return Ok(Ended::Yes),
                 Play::NotProcessed { goaway: false } => {
-                    let reason = REFUSED_STREAM.to_be_bytes();
-                    self.send(RST_STREAM, 0, id, &reason).await?;
+                    self.reset(id, REFUSED_STREAM).await?;
                     return Ok(Ended::No);
                 }
                 Play::Answer { status, body, .. } => (status, turn.values.fill(body)),
                 _ => {
-                    let reason = INTERNAL_ERROR.to_be_bytes();
-                    self.send(RST_STREAM, 0, id, &reason).await?;
+                    self.reset(id, INTERNAL_ERROR).await?;
                     return Ok(Ended::No);
                 }
             },
@@ -139,6 +130,26 @@ impl Connection {
         self.send(HEADERS, END_HEADERS, id, &head).await?;
         self.send(DATA, END_STREAM, id, body.as_bytes()).await?;
         Ok(Ended::No)
+    }
+
+    /// Leaves the connection, with one request and all that are not there yet left out.
+    async fn leave(mut self, id: u32, open: impl Iterator<Item = u32>) -> io::Result<()> {
+        // `GOAWAY` names the last request that was worked on and speaks for those behind it alone. Bodies come in
+        // any order: whoever is before it and was not worked on has to be told by itself.
+        let last = self.last;
+        for id in open.chain([id]).filter(|id| *id < last) {
+            self.reset(id, REFUSED_STREAM).await?;
+        }
+        let mut payload = last.to_be_bytes().to_vec();
+        // The reason: none.
+        payload.extend_from_slice(&[0; 4]);
+        self.send(GOAWAY, 0, 0, &payload).await?;
+        self.stream.shutdown().await?;
+        swallow(&mut self.stream).await
+    }
+
+    async fn reset(&mut self, id: u32, reason: u32) -> io::Result<()> {
+        self.send(RST_STREAM, 0, id, &reason.to_be_bytes()).await
     }
 
     async fn receive(&mut self) -> io::Result<Frame> {

@@ -31,6 +31,13 @@ pub(crate) struct Completion {
     pub(crate) key_redacted: bool,
 }
 
+impl Completion {
+    /// Whether a model wrote it, whatever it is worth.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.failure.is_none() && !self.text.trim().is_empty()
+    }
+}
+
 /// What a body says, in a member of its own, from which a secret was taken where the model wrote it.
 pub(crate) const KEY_REDACTED: &str = "key_redacted";
 

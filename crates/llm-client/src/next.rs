@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::classify::classify_read;
 use crate::gate::{PutOff, Slot, Why};
-use crate::outage::Sign;
+use crate::outage::{Away, Fault, Met, Sign, Stretch};
 use crate::pace::Slowed;
 use crate::question::{Came, HTML, Question};
 use crate::{Budget, Error, ErrorKind, Event, Reply, Verdict};
@@ -25,6 +25,8 @@ pub(crate) enum Next<'a> {
         class: &'static str,
         message: String,
         wait: Duration,
+        /// It ends with the outage, where one was the cause.
+        stretch: Option<Stretch>,
     },
 }
 
@@ -41,7 +43,12 @@ enum Cause {
 
 impl<'a> Question<'a> {
     pub(crate) fn judge(&mut self, came: Came, mut slot: Slot<'a>) -> Next<'a> {
-        let Came { outcome, reading } = came;
+        let Came {
+            outcome,
+            reading,
+            sent,
+            said,
+        } = came;
         let verdict = classify_read(&outcome, reading, &self.classify_options());
         if !matches!(verdict, Verdict::StopRun { .. }) {
             self.probed = false;
@@ -49,7 +56,7 @@ impl<'a> Question<'a> {
         match verdict {
             Verdict::Usable(reply) => {
                 self.client.succeeded.store(true, Ordering::Relaxed);
-                self.good(&mut slot);
+                self.good(&mut slot, said);
                 Next::Settled(Ok(reply))
             }
             Verdict::FailRow {
@@ -60,7 +67,7 @@ impl<'a> Question<'a> {
                 if outcome.is_ok_and(|answer| answer.is_paid()) {
                     self.client.succeeded.store(true, Ordering::Relaxed);
                 }
-                self.good(&mut slot);
+                self.good(&mut slot, said);
                 self.warn_of_unknown(class, &message);
                 Next::Settled(Err(self.row(class, message, text)))
             }
@@ -71,16 +78,23 @@ impl<'a> Question<'a> {
                 hint,
             } => {
                 if budget == Budget::Empty {
-                    self.good(&mut slot);
+                    self.good(&mut slot, said);
                 }
                 self.warn_of_unknown(class, &message);
-                if self.client.has_succeeded()
-                    && let Some(sign) = Sign::of(class, &outcome)
-                    && let Some(since) = self.met(sign, hint)
-                {
-                    return self.wait_for_endpoint(class, message, hint, slot, since);
+                self.give_back();
+                let sign = Sign::of(class, &outcome);
+                let met = sign
+                    .filter(|_| self.client.has_succeeded())
+                    .map(|sign| self.met(sign, sent, hint));
+                if let Some(away) = met.and_then(|met| met.away) {
+                    return self.wait_for_endpoint(class, message, hint, slot, away);
                 }
-                self.repeat(class, message, budget, hint)
+                if sign.is_some() && met.is_none_or(|met| !met.is_cause) {
+                    self.spent.sign();
+                }
+                // What the endpoint asks for holds, whoever has found it back.
+                let stretch = met.map(|met| met.stretch).filter(|_| hint.is_none());
+                self.repeat(class, message, budget, hint, stretch)
             }
             Verdict::Pause {
                 class,
@@ -100,20 +114,41 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The endpoint works.
-    fn good(&self, slot: &mut Slot<'_>) {
+    /// It is known what became of a request, and the endpoint works.
+    fn good(&self, slot: &mut Slot<'_>, said: bool) {
+        if !said {
+            self.works(slot);
+        }
         slot.good();
-        if let Some(away) = self.client.outage.over() {
+    }
+
+    /// The endpoint works.
+    pub(crate) fn works(&self, slot: &Slot<'_>) {
+        if let Some(away) = self.client.outage.over(slot.is_open()) {
             tracing::info!(?away, "the endpoint is back");
         }
     }
 
-    /// Since when the endpoint is away for everybody, where this fault shows that it is.
-    fn met(&self, sign: Sign, hint: Option<Duration>) -> Option<Instant> {
+    /// What an outage cost this question.
+    fn give_back(&mut self) {
+        let outages = self.client.outage.times();
+        if std::mem::replace(&mut self.outages, outages) != outages {
+            self.spent.was_away();
+        }
+    }
+
+    /// A fault that may show that the endpoint is away for everybody.
+    fn met(&self, sign: Sign, sent: Instant, hint: Option<Duration>) -> Met {
         let repeat = self.spent.next_repeat();
         let longest = self.client.schedule.longest(repeat, hint);
-        let last = self.spent.is_last(&self.client.options.retry) || self.too_old_after(longest);
-        self.client.outage.met(self.number, sign, last)
+        self.client.outage.met(Fault {
+            question: self.number,
+            sign,
+            sent,
+            is_last: self.spent.is_last(&self.client.options.retry),
+            too_old: self.too_old_after(longest),
+            under_way: self.client.in_flight(),
+        })
     }
 
     /// Nobody is there, but somebody was: all wait, one probes now and then, and no attempt is counted.
@@ -123,13 +158,14 @@ impl<'a> Question<'a> {
         message: String,
         hint: Option<Duration>,
         slot: Slot<'a>,
-        since: Instant,
+        away: Away,
     ) -> Next<'a> {
         let at_most = self.client.options.max_outage;
-        if since.elapsed() >= at_most {
+        // A fault from before may have been one of its own: only the time in which it was waited for counts.
+        if away.known.elapsed() >= at_most {
             let message = format!(
                 "the endpoint has been away for {}: {message}",
-                in_words(since.elapsed())
+                in_words(away.since.elapsed())
             );
             tracing::info!(class, message, "no longer waited for");
             self.client.halt();
@@ -149,13 +185,10 @@ impl<'a> Question<'a> {
         message: String,
         budget: Budget,
         hint: Option<Duration>,
+        stretch: Option<Stretch>,
     ) -> Next<'a> {
         let options = &self.client.options.retry;
         let never = !self.client.has_succeeded();
-        let outages = self.client.outage.times();
-        if std::mem::replace(&mut self.outages, outages) != outages {
-            self.spent.was_away();
-        }
         if Sign::is_nobody_there(class) && self.spent.not_reached() >= NOBODY_THERE && never {
             return self.halt(
                 "endpoint_down",
@@ -186,6 +219,7 @@ impl<'a> Question<'a> {
             class,
             message,
             wait,
+            stretch,
         }
     }
 
@@ -248,6 +282,7 @@ impl<'a> Question<'a> {
                     class,
                     message,
                     wait,
+                    stretch: None,
                 };
             }
         }
@@ -288,13 +323,9 @@ impl<'a> Question<'a> {
             return self.halt(class, message, cure);
         }
         self.probed = slot.probe_alone(&message);
-        if !self.probed
-            && self
-                .spent
-                .repeat(Budget::Attempts, &self.client.options.retry)
-                .is_none()
-        {
-            return self.halt(class, message, cure);
+        // Where another row has closed the gate its probe decides, however often this one has been asked.
+        if !self.probed && self.too_old_after(Duration::ZERO) {
+            return Next::Settled(Err(self.too_old(class, &message)));
         }
         tracing::info!(class, message, "asking once more before the run is stopped");
         self.call.event(&Event::Retrying {
@@ -302,7 +333,6 @@ impl<'a> Question<'a> {
             message,
             after: Duration::ZERO,
         });
-        // Where another row has closed the gate, its probe decides for this one too.
         Next::Again(self.probed.then_some(slot))
     }
 

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::{Answer, TransportError};
@@ -17,20 +18,67 @@ const QUESTIONS: usize = 3;
 pub(crate) struct Outage {
     alive: AtomicUsize,
     state: Mutex<State>,
+    /// Told when the endpoint is back.
+    back: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// When the first fault came after which nothing has succeeded.
     since: Option<Instant>,
+    /// When the last one of them came.
+    last: Option<Instant>,
+    /// Rises whenever something succeeds after faults.
+    stretch: Stretch,
+    /// The last stretch of faults that was an outage, and is over.
+    ended: Option<Stretch>,
     /// Whose faults these are; the first few of them.
     questions: Vec<u64>,
     last_question: u64,
-    away: bool,
+    /// Since when it is known that the endpoint is away, where it is.
+    away: Option<Instant>,
     /// How often it has been.
     times: u32,
     /// For how long it had been, before this time.
     before: Duration,
+}
+
+/// Which of the stretches of faults without a success between them.
+pub(crate) type Stretch = u64;
+
+/// A fault that may be everybody's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fault {
+    pub(crate) question: u64,
+    pub(crate) sign: Sign,
+    /// When the request left that met it.
+    pub(crate) sent: Instant,
+    /// It would end the question, which has no further attempt ...
+    pub(crate) is_last: bool,
+    /// ... or the next one would, by the time that it takes.
+    pub(crate) too_old: bool,
+    /// So many questions wait for an answer, and cannot meet it now.
+    pub(crate) under_way: usize,
+}
+
+/// What such a fault came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Met {
+    pub(crate) stretch: Stretch,
+    /// The request was under way when the first fault came: it may be what the endpoint went away of, so that
+    /// one costs an attempt. Else a row that kills its server would do so for ever.
+    pub(crate) is_cause: bool,
+    /// Where the endpoint is away.
+    pub(crate) away: Option<Away>,
+}
+
+/// That the endpoint is away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Away {
+    /// When the first fault of it came.
+    pub(crate) since: Instant,
+    /// When that was known, and waiting for it began.
+    pub(crate) known: Instant,
 }
 
 /// How sure a fault is that it concerns everybody.
@@ -87,41 +135,85 @@ impl Outage {
         self.alive.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Something succeeded: the endpoint is there. Says for how long it was away, where it was.
-    pub(crate) fn over(&self) -> Option<Duration> {
+    /// Something succeeded: the endpoint is there. Says for how long it was away, where it was. `is_news`: the
+    /// request left after the gate had last closed; one that is older does not know that the endpoint went away.
+    pub(crate) fn over(&self, is_news: bool) -> Option<Duration> {
         let mut state = self.lock();
-        let since = state.since.take()?;
+        let since = state.since?;
+        if state.away.is_some() && !is_news {
+            return None;
+        }
+        state.since = None;
         state.questions.clear();
-        let away = std::mem::take(&mut state.away).then(|| since.elapsed());
-        state.before += away.unwrap_or_default();
-        away
+        let stretch = state.stretch;
+        state.stretch += 1;
+        state.away.take()?;
+        state.ended = Some(stretch);
+        let away = since.elapsed();
+        state.before += away;
+        drop(state);
+        self.back.notify_waiters();
+        Some(away)
     }
 
-    /// For how long the endpoint has been away, all times together.
+    /// Resolves when the endpoint is back from the outage that a stretch of faults belonged to, or from a later one.
+    pub(crate) async fn is_back(&self, stretch: Stretch) {
+        loop {
+            // First, so that nothing is missed; whoever has waited for longest is woken first.
+            let back = self.back.notified();
+            tokio::pin!(back);
+            back.as_mut().enable();
+            if self.lock().ended >= Some(stretch) {
+                return;
+            }
+            back.await;
+        }
+    }
+
+    /// For how long the endpoint has been away, all times together: this time as far as is known. One that is there
+    /// again and only puts everybody off would else keep all rows young for ever.
     pub(crate) fn time(&self) -> Duration {
         let state = self.lock();
-        let now = state.since.filter(|_| state.away);
-        state.before + now.map_or(Duration::ZERO, |since| since.elapsed())
+        let now = state.since.zip(state.last).filter(|_| state.away.is_some());
+        state.before + now.map_or(Duration::ZERO, |(since, last)| last - since)
     }
 
-    /// A fault that may be everybody's; with `last`, the next one would end the question. Says since when the
-    /// endpoint is away, where it is.
-    pub(crate) fn met(&self, question: u64, sign: Sign, last: bool) -> Option<Instant> {
+    /// A fault that may be everybody's.
+    pub(crate) fn met(&self, fault: Fault) -> Met {
+        let Fault {
+            question,
+            sign,
+            sent,
+            is_last,
+            too_old,
+            under_way,
+        } = fault;
         let mut state = self.lock();
-        let since = *state.since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let since = *state.since.get_or_insert(now);
+        state.last = Some(now);
         if state.questions.len() < QUESTIONS && !state.questions.contains(&question) {
             state.questions.push(question);
         }
         let enough = match sign {
-            // Where fewer are at work, no third one can ever meet it.
-            Sign::Unreachable => QUESTIONS.min(self.alive.load(Ordering::Relaxed)),
+            // Where fewer can, no third one ever meets it.
+            Sign::Unreachable => {
+                let alive = self.alive.load(Ordering::Relaxed);
+                QUESTIONS.min(alive.saturating_sub(under_way))
+            }
             Sign::Turned => QUESTIONS,
         };
-        if state.questions.len() >= enough && (last || since.elapsed() >= SILENCE) {
-            state.times += u32::from(!state.away);
-            state.away = true;
+        let is_cause = sent < since;
+        let is_due = now - since >= SILENCE || too_old || is_last && !is_cause;
+        if state.away.is_none() && state.questions.len() >= enough && is_due {
+            state.times += 1;
+            state.away = Some(now);
         }
-        state.away.then_some(since)
+        Met {
+            stretch: state.stretch,
+            is_cause,
+            away: state.away.map(|known| Away { since, known }),
+        }
     }
 
     /// How often the endpoint has been away.

@@ -2,11 +2,12 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::{self, Reading};
 use crate::gate::{Slot, Stopped, Wait, Why};
 use crate::next::Next;
+use crate::outage::Stretch;
 use crate::reserve::{Refused, Reserved, guess_of, never_arrived};
 use crate::retry::Spent;
 use crate::share::News;
@@ -46,6 +47,10 @@ pub(crate) struct Question<'a> {
 pub(crate) struct Came {
     pub(crate) outcome: Result<Answer, TransportError>,
     pub(crate) reading: Option<Reading>,
+    /// When it left.
+    pub(crate) sent: Instant,
+    /// Whether it has been said that the endpoint works.
+    pub(crate) said: bool,
 }
 
 impl Drop for Question<'_> {
@@ -105,7 +110,8 @@ impl<'a> Question<'a> {
                     class,
                     message,
                     wait,
-                } => Box::pin(self.back_off(class, message, wait)).await?,
+                    stretch,
+                } => Box::pin(self.back_off(class, message, wait, stretch)).await?,
             }
             if self.call.stopping().is_cancelled() {
                 return Err(self.error(ErrorKind::Stopped));
@@ -308,9 +314,18 @@ impl<'a> Question<'a> {
             usage,
             arrived,
         });
+        let mut said = false;
         match &outcome {
             Ok(answer) => {
                 tracing::debug!(attempt, status, body = ?String::from_utf8_lossy(&answer.body), "answered");
+                if let Some(Ok(completion)) = &reading
+                    && completion.is_answer()
+                {
+                    // Now, not when it is safe: a disk may take longer than others need to find nobody there.
+                    self.client.succeeded.store(true, Ordering::Relaxed);
+                    self.works(slot);
+                    said = true;
+                }
                 if answer.is_paid() {
                     let kept = self.call.paid(answer, attempt).await;
                     kept.map_err(|error| self.error(ErrorKind::Call(error)))?;
@@ -320,7 +335,12 @@ impl<'a> Question<'a> {
                 tracing::debug!(attempt, kind = ?error.kind(), error = error.message(), "not answered")
             }
         }
-        Ok(Came { outcome, reading })
+        Ok(Came {
+            outcome,
+            reading,
+            sent: start,
+            said,
+        })
     }
 
     async fn back_off(
@@ -328,15 +348,22 @@ impl<'a> Question<'a> {
         class: &'static str,
         message: String,
         wait: Duration,
+        stretch: Option<Stretch>,
     ) -> Result<(), Error> {
         let watch = Watch::new(self.client, self.call);
         watch.on(WaitReason::BackOff { class, message }, Some(wait));
-        let over = pin!(sleep(wait));
+        let waited = pin!(async {
+            match stretch {
+                // The wait was for an endpoint that is back.
+                Some(stretch) => drop(timeout(wait, self.client.outage.is_back(stretch)).await),
+                None => sleep(wait).await,
+            }
+        });
         tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => Err(self.error(ErrorKind::Stopped)),
             () = self.client.halted.cancelled() => Err(self.error(ErrorKind::Stopped)),
-            () = watch.until(over) => {
+            () = watch.until(waited) => {
                 watch.over();
                 Ok(())
             }

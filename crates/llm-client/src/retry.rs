@@ -59,6 +59,8 @@ pub(crate) struct Spent {
     repeats: u32,
     /// Failures of the way to the endpoint: refused, gateway.
     unreachable: u32,
+    /// Attempts that an outage may have cost.
+    signs: u32,
 }
 
 impl Spent {
@@ -106,10 +108,16 @@ impl Spent {
         self.unreachable
     }
 
+    /// Counts a fault that an outage may have been the cause of.
+    pub(crate) fn sign(&mut self) {
+        self.signs += 1;
+    }
+
     /// The endpoint was away, as it turned out: what that cost is given back.
     pub(crate) fn was_away(&mut self) {
-        let lost = std::mem::take(&mut self.unreachable);
+        let lost = std::mem::take(&mut self.signs);
         self.attempts = self.attempts.saturating_sub(lost);
+        self.repeats = self.repeats.saturating_sub(lost);
     }
 
     /// Whether the next fault of server or network would be the last.

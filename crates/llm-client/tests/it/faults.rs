@@ -9,7 +9,7 @@ use data_generation_fault_server::{
 };
 use data_generation_llm_client::{
     ClassifyOptions, Client, ClientOptions, Error, ErrorKind, Model, OpenAi, OpenAiOptions, Reply,
-    Request, RetryOptions, Timeouts, Verdict, classify,
+    Request, RetryOptions, Timeouts, TransportKind, Verdict, classify,
 };
 
 /// The row that meets the fault.
@@ -284,6 +284,9 @@ async fn what_http2_leaves_out_is_sent_again_and_counts_nothing() {
             let (result, seen) = middle(fault, Times::First(9)).await;
             assert!(result.is_ok(), "{}: {result:?}", fault.name);
             assert_eq!(requests(&seen), 10, "{}", fault.name);
+            for _ in 0..3 {
+                others_on_the_connection(fault).await;
+            }
         }
         return;
     }
@@ -294,4 +297,27 @@ async fn what_http2_leaves_out_is_sent_again_and_counts_nothing() {
         trial::trusting(file.path()),
     )
     .await;
+}
+
+/// Whoever shares the connection has an answer or is left out as well, whatever had come of the request by then.
+async fn others_on_the_connection(fault: &'static Fault) {
+    let server = FaultServer::start(plan(fault, Who::Row(ROW), Times::Always)).unwrap();
+    let model = model(&server, fault);
+    let asking = |n: u64| {
+        let model = &model;
+        async move {
+            // Bodies of many frames, so that one that began early may end late.
+            let text = format!("{} row {n}", "x".repeat((n as usize * 7_919) % 60_000));
+            let mut lost = Vec::new();
+            for _ in 0..3 {
+                let outcome = model.ask(&Request::user(text.clone()), 1).await;
+                lost.extend(outcome.err());
+            }
+            lost
+        }
+    };
+    let lost = futures::future::join_all((1..=20).map(asking)).await;
+    for error in lost.into_iter().flatten() {
+        assert_eq!(error.kind(), TransportKind::NotProcessed, "{error}");
+    }
 }

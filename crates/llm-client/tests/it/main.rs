@@ -18,6 +18,8 @@ mod fuzz;
 #[cfg(test)]
 mod fuzz_hints;
 #[cfg(test)]
+mod gone;
+#[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod limiter;
@@ -25,6 +27,8 @@ mod limiter;
 mod outage;
 #[cfg(test)]
 mod reading;
+#[cfg(test)]
+mod restarts;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
