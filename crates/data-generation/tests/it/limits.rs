@@ -202,6 +202,7 @@ fn an_answer_that_may_use_up_a_whole_limit_is_warned_of_with_the_numbers() {
         builder.build().unwrap().warnings().to_vec()
     };
     assert!(warnings(299, 300).is_empty());
+    assert_eq!(warnings(300, 300).len(), 1);
     insta::assert_snapshot!(warnings(400, 300).join("\n"), @"`model.max_tokens` is 400 (in code) and `model.token_limit` 300 (in code): an answer may use up the whole limit, so until the first ones have told what they cost requests go one by one, each alone in its time; set `model.max_tokens` to what an answer needs, or raise `model.token_limit` if the endpoint allows more");
 }
 

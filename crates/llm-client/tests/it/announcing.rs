@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, ClientOptions, Event, Headers, LimitKind, LimitOptions, WaitReason,
+    Answer, ClientOptions, Event, Headers, LimitKind, LimitOptions, Request, WaitReason,
 };
 use futures::future::join_all;
 
@@ -126,4 +126,42 @@ async fn a_run_that_began_with_a_number_finds_out_when_it_is_told_to() {
     // It is known by now.
     client.set_limits(&auto);
     assert_eq!(client.limits(), ["600 requests a minute"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_announced_whoever_waits_hears_what_else_he_waits_for() {
+    let model = Scripted::slow(SECOND, |_, _| Ok(Answer::text("good")));
+    let mut options = auto();
+    options.limits.requests.a_second = 1.try_into().ok();
+    let calls = ask(&model, options, 4).await;
+    let events = calls[3].events.lock().unwrap();
+    let mut heard = events.iter().filter_map(|event| match event {
+        Event::Waiting {
+            on: WaitReason::RateLimit { limit, .. },
+            at_most,
+        } => Some((limit.as_str(), *at_most)),
+        _ => None,
+    });
+    let unknown = "the endpoint's limits, which the first answer will tell";
+    assert_eq!(heard.next(), Some((unknown, None)));
+    let (limit, at_most) = heard.next().unwrap();
+    assert_eq!(limit, "1 requests a second");
+    // Two are before it.
+    assert!(at_most > Some(SECOND * 2), "{at_most:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_above_what_the_endpoint_announces_fails_and_no_setting_is_blamed() {
+    let model = Scripted::new(|_, _| {
+        let mut answer = Answer::text("good");
+        answer.headers = Headers::from_pairs([("x-ratelimit-limit-tokens", "500")]);
+        Ok(answer)
+    });
+    let mut options = at_once(1);
+    options.limits.tokens.a_minute = 90_000.try_into().ok();
+    let client = client(&model, options);
+    client.ask(&row(1)).await.unwrap();
+    let error = client.ask(&Request::user("x".repeat(4_000))).await;
+    insta::assert_snapshot!(error.unwrap_err(), @"the prompt alone has about 1000 tokens, and the limit is 500 tokens a minute: it never fits; the endpoint says so itself: shorten the row");
+    assert_eq!(model.hits(), 1);
 }
