@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, Client, ClientOptions, Event, LimitOptions, RetryOptions, TransportError,
+    Answer, Client, ClientOptions, Event, Headers, LimitOptions, RetryOptions, TransportError,
     TransportKind, WaitReason,
 };
 use tokio::time::sleep;
@@ -180,13 +180,14 @@ async fn for_a_limit_that_is_changed_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn for_something_else_than_at_first() {
-    let model = Scripted::slow(SECOND * 20, |_, _| with_header(429, "retry-after", "100"));
-    let client = client(&model, at_once(1));
-    // A slot for twenty seconds, and then the end of the pause.
-    let told = told(&client, 55).await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(
-        told[0].starts_with("Pause {") && told[0].contains("}: 30 s, Some(70) more"),
-        "{told:?}"
-    );
+    let model = Scripted::slow(SECOND * 20, |_, _| {
+        let mut answer = Answer::text("good");
+        answer.headers = Headers::from_pairs([("x-ratelimit-limit-requests", "1")]);
+        Ok(answer)
+    });
+    let mut options = at_once(5);
+    options.limits.auto = true;
+    let client = client(&model, options);
+    // For what the limits are for twenty seconds, and then for this one.
+    insta::assert_snapshot!(told(&client, 55).await.join("\n"), @"1 requests a minute: 30 s, Some(30) more, 1 others");
 }
