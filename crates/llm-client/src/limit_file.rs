@@ -90,19 +90,21 @@ impl LimitFile {
     /// Keeps everybody else out. One that was stopped while it had the lock must not stop all, so nobody waits long for
     /// it, and whoever is not patient does not wait at all.
     pub(crate) fn lock(&self, is_patient: bool) -> io::Result<Locked<'_>> {
-        let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
         lock(&file, is_patient)?;
-        let is_another = !self.is_there(&file)?;
-        if is_another {
-            *file = open(&self.0.path)?;
-            lock(&file, is_patient)?;
-        }
-        let copies = copies(&file)?;
-        Ok(Locked {
+        // From here on it is given back whatever happens.
+        let mut locked = Locked {
             file,
-            copies,
-            is_another,
-        })
+            copies: Vec::new(),
+            is_another: false,
+        };
+        locked.is_another = !self.is_there(&locked.file)?;
+        if locked.is_another {
+            *locked.file = open(&self.0.path)?;
+            lock(&locked.file, is_patient)?;
+        }
+        locked.copies = copies(&locked.file)?;
+        Ok(locked)
     }
 
     /// Whether this is still the file that others find.
@@ -424,6 +426,23 @@ mod tests {
         let error = other.lock(false).map(drop).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         drop(locked);
+    }
+
+    #[test]
+    fn whoever_cannot_use_the_file_keeps_nobody_else_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("x"), dir.path().join("aside"));
+        let (one, other) = (
+            LimitFile::open(&path).unwrap(),
+            LimitFile::open(&path).unwrap(),
+        );
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let error = one.lock(true).map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        other.lock(false).unwrap();
     }
 
     #[test]
