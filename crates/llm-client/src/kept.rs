@@ -128,3 +128,99 @@ fn together(these: &[Limit], others: &[Limit]) -> Vec<Limit> {
     let besides = others.iter().filter(|other| like(these, **other).is_none());
     lowered.chain(besides.copied()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
+    use super::*;
+    use crate::Rates;
+    use crate::ledger::Unit;
+
+    const MINUTE: Micros = 60_000_000;
+
+    fn requests(amount: u64) -> Limit {
+        Limit {
+            unit: Unit::Requests,
+            amount,
+            window: MINUTE,
+        }
+    }
+
+    fn tokens(amount: u64) -> Limit {
+        Limit {
+            unit: Unit::Tokens,
+            ..requests(amount)
+        }
+    }
+
+    fn keeping(amount: u32) -> Kept {
+        Kept::new(&LimitOptions::per_minute(NonZeroU32::new(amount)))
+    }
+
+    fn said(amount: u64) -> Announced {
+        Announced {
+            unit: Unit::Requests,
+            amount,
+            remaining: None,
+            reset: None,
+        }
+    }
+
+    #[test]
+    fn of_what_the_endpoint_says_the_latest_counts() {
+        let mut kept = keeping(60);
+        for (announced, expected) in [(90, 60), (30, 30), (50, 50), (70, 60)] {
+            kept.hear(&said(announced), 0);
+            assert_eq!(kept.all(), [requests(expected)], "{announced}");
+        }
+    }
+
+    #[test]
+    fn a_limit_comes_from_the_setting_where_the_endpoint_or_another_says_the_same() {
+        let mut kept = keeping(60);
+        kept.hear(&said(60), 0);
+        assert_eq!(kept.set_others(vec![requests(60)]), None);
+        assert_eq!(
+            kept.origin(requests(60)),
+            Origin::Setting("model.rate_limit")
+        );
+        kept.hear(&said(50), 0);
+        assert_eq!(kept.set_others(vec![requests(50)]), None);
+        assert_eq!(kept.origin(requests(50)), Origin::Endpoint);
+        assert_eq!(
+            kept.set_others(vec![requests(40)]),
+            Some(vec![requests(40)])
+        );
+        assert_eq!(kept.origin(requests(40)), Origin::Other);
+    }
+
+    #[test]
+    fn what_others_keep_is_news_only_where_something_gets_lower_by_it() {
+        let mut kept = keeping(60);
+        assert_eq!(kept.set_others(vec![requests(90)]), None);
+        assert_eq!(kept.all(), [requests(60)]);
+        let lower = vec![requests(90), tokens(500)];
+        assert_eq!(kept.set_others(lower), Some(vec![tokens(500)]));
+        assert_eq!(kept.all(), [requests(60), tokens(500)]);
+        assert_eq!(kept.set_others(vec![requests(70), tokens(500)]), None);
+        assert_eq!(kept.set_others(Vec::new()), Some(Vec::new()));
+        assert_eq!(kept.all(), [requests(60)]);
+    }
+
+    #[test]
+    fn other_wishes_take_the_place_of_all_and_leave_what_the_endpoint_said() {
+        let mut kept = keeping(60);
+        kept.hear(&said(50), 0);
+        kept.set(&LimitOptions {
+            tokens: Rates {
+                a_minute: NonZeroU64::new(500),
+                ..Rates::default()
+            },
+            burst: NonZeroU32::new(7).unwrap(),
+            ..LimitOptions::default()
+        });
+        assert_eq!(kept.all(), [tokens(500), requests(50)]);
+        assert_eq!(kept.burst, 7);
+    }
+}

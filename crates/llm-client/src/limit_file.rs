@@ -90,19 +90,21 @@ impl LimitFile {
     /// Keeps everybody else out. One that was stopped while it had the lock must not stop all, so nobody waits long for
     /// it, and whoever is not patient does not wait at all.
     pub(crate) fn lock(&self, is_patient: bool) -> io::Result<Locked<'_>> {
-        let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
         lock(&file, is_patient)?;
-        let is_another = !self.is_there(&file)?;
-        if is_another {
-            *file = open(&self.0.path)?;
-            lock(&file, is_patient)?;
-        }
-        let copies = copies(&file)?;
-        Ok(Locked {
+        // From here on it is given back whatever happens.
+        let mut locked = Locked {
             file,
-            copies,
-            is_another,
-        })
+            copies: Vec::new(),
+            is_another: false,
+        };
+        locked.is_another = !self.is_there(&locked.file)?;
+        if locked.is_another {
+            *locked.file = open(&self.0.path)?;
+            lock(&locked.file, is_patient)?;
+        }
+        locked.copies = copies(&locked.file)?;
+        Ok(locked)
     }
 
     /// Whether this is still the file that others find.
@@ -248,6 +250,11 @@ mod tests {
         assert_eq!(name.len(), 24);
         assert_ne!(name, LimitFile::name("https://api.openai.com", "sk-other"));
         assert_ne!(name, LimitFile::name("https://api.openai.comsk", "-secret"));
+        // Of a model of one's own the name need not be an address.
+        assert_ne!(
+            LimitFile::name("own", "model"),
+            LimitFile::name("ownm", "odel")
+        );
     }
 
     #[test]
@@ -402,5 +409,121 @@ mod tests {
         drop(locked);
         assert!(!one.lock(true).unwrap().is_another);
         assert_eq!(read(&one), "new");
+    }
+
+    #[test]
+    fn whoever_has_taken_a_new_file_keeps_others_out_of_that_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let one = LimitFile::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let other = LimitFile::open(&path).unwrap();
+        let locked = other.lock(true).unwrap();
+        let error = one.lock(false).map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(locked);
+        let locked = one.lock(false).unwrap();
+        let error = other.lock(false).map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(locked);
+    }
+
+    #[test]
+    fn whoever_cannot_use_the_file_keeps_nobody_else_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("x"), dir.path().join("aside"));
+        let (one, other) = (
+            LimitFile::open(&path).unwrap(),
+            LimitFile::open(&path).unwrap(),
+        );
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let error = one.lock(true).map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        other.lock(false).unwrap();
+    }
+
+    #[test]
+    fn a_patient_one_gets_a_lock_that_is_held_for_a_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let (one, other) = (
+            LimitFile::open(&path).unwrap(),
+            LimitFile::open(&path).unwrap(),
+        );
+        // On a busy machine a moment may be long: most of these are enough.
+        let got = (0..20).filter(|_| {
+            let (held, is_held) = std::sync::mpsc::channel();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let locked = one.lock(true).unwrap();
+                    held.send(()).unwrap();
+                    thread::sleep(PAUSE * 10);
+                    drop(locked);
+                });
+                is_held.recv().unwrap();
+                other.lock(true).is_ok()
+            })
+        });
+        assert!(got.count() > 10);
+    }
+
+    #[test]
+    fn nobody_else_on_the_machine_reads_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("limits/x");
+        let file = LimitFile::open(&path).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        // The same for one that is made anew.
+        std::fs::remove_file(&path).unwrap();
+        drop(file.lock(true).unwrap());
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn what_is_too_long_for_its_place_is_refused_and_harms_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LimitFile::open(dir.path().join("x")).unwrap();
+        let mut known = Stamp::default();
+        for text in ["first", "second"] {
+            known = file
+                .lock(true)
+                .unwrap()
+                .write(known, text.as_bytes())
+                .unwrap();
+        }
+        let too_long = vec![b'x'; COPY as usize];
+        file.lock(true)
+            .unwrap()
+            .write(known, &too_long)
+            .unwrap_err();
+        assert_eq!(read(&file), "second");
+    }
+
+    #[test]
+    fn a_head_that_says_more_than_there_is_room_for_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let file = LimitFile::open(&path).unwrap();
+        file.lock(true)
+            .unwrap()
+            .write(Stamp::default(), b"whole")
+            .unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.resize(COPY as usize, 0);
+        for length in [1, COPY as usize, u32::MAX as usize] {
+            let stamp = Stamp { number: 9, sum: 9 };
+            let mut harmed = bytes.clone();
+            harmed.extend(Head { stamp, length }.to_line());
+            std::fs::write(&path, harmed).unwrap();
+            assert_eq!(read(&file), "whole", "{length}");
+            let is_one = file.lock(true).unwrap().copies.len() == 2;
+            assert_eq!(is_one, length == 1, "{length}");
+        }
     }
 }

@@ -256,4 +256,47 @@ mod tests {
         members.take_over(waiting(2, 3_600 * SECOND), 9, 60 * SECOND);
         assert_eq!(members.limits_of_others(9, 60 * SECOND), []);
     }
+
+    #[test]
+    fn other_limits_are_news_at_once_and_that_one_is_there_now_and_then() {
+        let mut members = waiting(1, 0);
+        assert!(!members.show(1, &[requests(60)], SHOWS - 1));
+        assert!(members.show(1, &[requests(30)], SHOWS - 1));
+        assert!(!members.show(1, &[requests(30)], SHOWS));
+        assert!(members.show(1, &[requests(30)], 2 * SHOWS - 1));
+        assert_eq!(members.limits_of_others(9, SHOWS), [requests(30)]);
+    }
+
+    #[test]
+    fn the_lowest_of_each_limit_counts_in_whatever_order_they_came() {
+        let a_day = Limit {
+            window: 86_400 * SECOND,
+            ..requests(50)
+        };
+        let mut members = Members::default();
+        for (id, amount) in [(1, 40), (2, 20), (3, 30)] {
+            members.show(id, &[requests(amount), a_day], 0);
+        }
+        assert_eq!(members.limits_of_others(9, 0), [requests(20), a_day]);
+    }
+
+    #[test]
+    fn what_others_wrote_down_of_oneself_is_older_than_what_one_knows() {
+        let theirs = waiting(3, 0);
+        let mut own = theirs.clone();
+        own.show(1, &[requests(30)], SECOND / 2);
+        own.serve(1, 0);
+        own.take_over(theirs, 1, SECOND / 2);
+        assert_eq!(own.limits_of_others(9, SECOND / 2), [requests(30)]);
+        // It was served, so the others go first; whoever left nothing in their book is gone.
+        own.wait(1, SECOND / 2, 0);
+        own.show(2, &[requests(60)], SECOND / 2);
+        assert!(!own.is_turn_of(1, SECOND / 2, 0) && own.is_turn_of(2, SECOND / 2, 0));
+        own.take_over(Members::default(), 1, SECOND / 2);
+        assert_eq!(own.others_waiting(1, SECOND / 2), 0);
+        own.show(2, &[requests(60)], SECOND / 2);
+        own.wait(2, SECOND / 2, 0);
+        // The count of whoever was served last is not forgotten with them: nobody begins at nothing.
+        assert!(own.is_turn_of(1, SECOND / 2, 0));
+    }
 }

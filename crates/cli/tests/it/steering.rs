@@ -304,6 +304,7 @@ fn numbers_that_cannot_be_set_are_refused_in_the_right_words() {
         said.trim().to_owned()
     };
     assert_snapshot!(told("rate_limit=99999999999"), @"error: rate_limit: 99999999999 is more than can be set, 4294967295; null takes the limit away");
+    assert_snapshot!(told("tokens_per_day=99999999999999999999"), @"error: tokens_per_day: 99999999999999999999 is more than can be set, 18446744073709551615; null takes the limit away");
     assert_snapshot!(told("rate_limit=0"), @"error: rate_limit: 0 would let nothing leave; `datagen ctl pause` does that, and null takes the limit away");
     assert_snapshot!(told("limits.tokens_per_day=1.5"), @"error: limits.tokens_per_day: `1.5` is neither a whole number above 0 nor null");
 }
@@ -401,4 +402,18 @@ fn a_run_that_ctrl_z_stopped_is_said_not_to_answer_and_goes_on_afterwards() {
     assert_snapshot!(settled(&faster.stderr), @"rate_limit null, token_limit null, concurrency_limit 50");
     run.exits(0);
     assert_eq!(folder.lines(RESULT).len(), 400);
+}
+
+#[test]
+fn however_many_say_nothing_the_next_one_is_heard() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 1);
+    ctl(&folder, ["pause"]).exits(0);
+    // More than may talk at the same time: each of them is given up after a while.
+    let path = folder.path("output/demo/.ctl.sock");
+    let silent = [(); 40].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
+    ctl(&folder, ["show"]).exits(0);
+    ctl(&folder, ["drain"]).exits(0);
+    drop(silent);
+    run.exits(130);
 }

@@ -193,15 +193,54 @@ async fn what_a_killed_command_had_under_way_by_itself_is_no_more_than_it_had_fo
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_under_way_at_once_before_may_have_been_so_at_death() {
+    // Six were; where it is found out how many are best, it may have been twice as many by then.
+    for (is_auto, under_way) in [(false, 6), (true, 12)] {
+        for (limit, waits) in [(6 + under_way, true), (7 + under_way, false)] {
+            let home = Home::new();
+            let says = Says::new(|_, _| {
+                let mut answer = Answer::text("fine");
+                answer.latency = Duration::from_secs(10);
+                answer
+            });
+            let pipeline = home.builder().own_model(says).build().unwrap();
+            let rows = words(&["a", "b", "c", "d", "e", "f"]);
+            pipeline.run(rows).await.unwrap();
+            kill(&home);
+            let (says, times) = timed();
+            let builder = home.builder().own_model(says).rate_limit(Some(limit));
+            let builder = match is_auto {
+                true => builder.concurrency_auto(),
+                false => builder.concurrency_limit(1),
+            };
+            let pipeline = builder.build().unwrap();
+            let start = Instant::now();
+            pipeline
+                .run(words(&["a", "b", "c", "d", "e", "f", "g"]))
+                .await
+                .unwrap();
+            let wait = (times.lock().unwrap()[0] - start).as_secs_f64();
+            assert_eq!(wait > 30.0, waits, "{limit} a minute: {wait} s");
+            // What was answered after ten seconds had left ten seconds before.
+            assert!(wait < 55.0, "{limit} a minute: {wait} s");
+        }
+    }
+}
+
 #[test]
 fn an_answer_that_may_use_up_a_whole_limit_is_warned_of_with_the_numbers() {
     let warnings = |most, limit: u32| {
         let builder = Home::new().builder().token_limit(Some(limit));
         let builder = builder.set("model.max_tokens", most);
         let builder = builder.set("model.base_url", "http://127.0.0.1:1/v1");
+        let builder = builder.set("limits.tokens_per_day", 350);
         builder.build().unwrap().warnings().to_vec()
     };
     assert!(warnings(299, 300).is_empty());
+    assert_eq!(warnings(300, 300).len(), 1);
+    // The lowest of them is the one that is named.
+    assert!(warnings(400, 500)[0].contains("`limits.tokens_per_day` 350 (in code)"));
     insta::assert_snapshot!(warnings(400, 300).join("\n"), @"`model.max_tokens` is 400 (in code) and `model.token_limit` 300 (in code): an answer may use up the whole limit, so until the first ones have told what they cost requests go one by one, each alone in its time; set `model.max_tokens` to what an answer needs, or raise `model.token_limit` if the endpoint allows more");
 }
 
@@ -224,24 +263,19 @@ async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_row_that_never_fits_names_the_limit_that_it_is_above() {
-    let home = Home::new();
-    let builder = home
-        .builder()
-        .own_model(timed().0)
-        .token_limit(Some(90_000));
-    let builder = builder.set("limits.tokens_per_second", 300);
-    let pipeline = builder.build().unwrap();
-    let report = pipeline
-        .run(words(&["x".repeat(4_000).as_str()]))
-        .await
-        .unwrap();
-    assert_eq!(report.counts.failed, 1);
-    let error = home.lines("failures.jsonl")[0]["error"].take();
-    let message = error["message"].as_str().unwrap().to_owned();
-    assert!(
-        message.contains("raise `limits.tokens_per_second` if the endpoint allows more"),
-        "{message}"
-    );
+    for key in ["limits.tokens_per_second", "limits.tokens_per_day"] {
+        let home = Home::new();
+        let builder = home.builder().own_model(timed().0);
+        let builder = builder.token_limit(Some(90_000)).set(key, 300);
+        let pipeline = builder.build().unwrap();
+        let long = "x".repeat(4_000);
+        let report = pipeline.run(words(&[&long])).await.unwrap();
+        assert_eq!(report.counts.failed, 1);
+        let error = home.lines("failures.jsonl")[0]["error"].take();
+        let message = error["message"].as_str().unwrap();
+        let cure = format!("raise `{key}` if the endpoint allows more");
+        assert!(message.contains(&cure), "{message}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

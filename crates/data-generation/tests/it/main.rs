@@ -13,6 +13,8 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod long_waits;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod paid;

@@ -71,18 +71,21 @@ async fn those_who_share_a_limit_keep_it_together_and_take_turns() {
 
 #[tokio::test(start_paused = true)]
 async fn turns_leave_nothing_unused_where_permits_follow_each_other_fast() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("x");
-    let limiters = [(); 2].map(|()| sharing(&file, 60_000));
-    let time = Duration::from_secs(2);
-    let all = join_all(limiters.iter().map(|limiter| take_for(limiter, time))).await;
-    let counts: Vec<usize> = all.iter().map(Vec::len).collect();
-    let sum: usize = counts.iter().sum();
-    assert!((1_980..=2_020).contains(&sum), "{counts:?}");
-    assert!(
-        counts.iter().all(|count| *count > sum * 2 / 5),
-        "{counts:?}"
-    );
+    // A millisecond from one to the next, as clocks ring, and a tenth of that.
+    for (requests, millis) in [(60_000, 2_000), (600_000, 200)] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        let limiters = [(); 2].map(|()| sharing(&file, requests));
+        let time = Duration::from_millis(millis);
+        let all = join_all(limiters.iter().map(|limiter| take_for(limiter, time))).await;
+        let counts: Vec<usize> = all.iter().map(Vec::len).collect();
+        let sum: usize = counts.iter().sum();
+        assert!((1_980..=2_020).contains(&sum), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| *count > sum * 2 / 5),
+            "{counts:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,9 +204,11 @@ async fn what_left_before_a_process_began_counts_for_all() {
     for n in 0..60 {
         other.sent_before(Duration::from_millis(n), 0);
     }
+    // Whoever looks at the books writes down what is new in them.
+    assert!(!other.is_blank());
     let start = Instant::now();
-    times(&other, 1).await;
     times(&one, 1).await;
+    times(&other, 1).await;
     assert!(start.elapsed() >= Duration::from_secs(60));
 }
 
@@ -273,4 +278,126 @@ async fn a_process_that_was_stopped_while_it_had_the_lock_stops_nobody_else() {
     let start = Instant::now();
     later.acquire().await;
     assert!(start.elapsed() >= Duration::from_millis(90));
+}
+
+/// Limits of a day are not spaced: so many are there at once, and then no more.
+fn a_day(file: &Path, requests: u64) -> Limiter {
+    Limiter::new(&LimitOptions {
+        requests: Rates {
+            a_day: NonZeroU64::new(requests),
+            ..Rates::default()
+        },
+        share: Some(LimitFile::open(file).unwrap()),
+        ..LimitOptions::default()
+    })
+}
+
+/// How many permits are left of those of a day.
+async fn left(limiter: &Limiter) -> usize {
+    let mut left = 0;
+    let none = |_: &str, _, _| {};
+    while limiter.acquire_for(|| 0, SECONDS, none).await.is_ok() {
+        left += 1;
+    }
+    left
+}
+
+const SECONDS: Duration = Duration::from_secs(5);
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_while_the_file_could_not_be_used_is_in_it_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, aside) = (dir.path().join("x"), dir.path().join("aside"));
+    let (one, other) = (a_day(&file, 20), a_day(&file, 20));
+    times(&one, 2).await;
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    times(&one, 6).await;
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    // Somebody else writes down less than has left, and then one more leaves here.
+    times(&other, 1).await;
+    times(&one, 1).await;
+    assert_eq!(left(&a_day(&file, 20)).await, 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stood_in_a_file_that_was_taken_away_is_in_the_next_one_whoever_makes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let one = a_day(&file, 40);
+    times(&one, 30).await;
+    std::fs::remove_file(&file).unwrap();
+    let other = a_day(&file, 40);
+    times(&other, 5).await;
+    times(&one, 1).await;
+    let left = left(&other).await;
+    assert!(left <= 9, "{left} are left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leaves_takes_nothing_with_him_of_what_others_have_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (a_day(&file, 10), a_day(&file, 10));
+    times(&one, 2).await;
+    times(&other, 6).await;
+    drop(one);
+    assert_eq!(left(&other).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_never_takes_the_place_of_what_was_written_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let limiters = [a_day(&file, 1_000), a_day(&file, 1_000)];
+    let copies = || {
+        let text = std::fs::read(&file).unwrap();
+        [0, 1 << 20].map(|at| text.get(at..at + 50).map(<[u8]>::to_vec))
+    };
+    let mut last = None;
+    for n in [0, 1, 1, 0, 1, 0, 0, 0, 1, 1, 0, 1] {
+        let before = if file.exists() {
+            copies()
+        } else {
+            [None, None]
+        };
+        times(&limiters[n], 1).await;
+        let after = copies();
+        let written: Vec<usize> = (0..2).filter(|at| before[*at] != after[*at]).collect();
+        assert_eq!(written.len(), 1, "one copy is written");
+        assert_ne!(last, Some(written[0]), "over the last one");
+        last = Some(written[0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_of_another_version_is_written_anew_and_nobody_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let file = LimitFile::open(&path).unwrap();
+    let text = br#"{"ledger": "of another kind"}"#;
+    file.lock(true)
+        .unwrap()
+        .write(Stamp::default(), text)
+        .unwrap();
+    let (one, other) = (a_day(&path, 10), a_day(&path, 10));
+    times(&one, 4).await;
+    assert_eq!(one.news(), None);
+    assert_eq!(left(&other).await, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_busy_now_and_then_is_no_news() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (limiter, busy) = (a_day(&file, 100), LimitFile::open(&file).unwrap());
+    for _ in 0..3 {
+        let locked = busy.lock(true).unwrap();
+        times(&limiter, 1).await;
+        drop(locked);
+        times(&limiter, 1).await;
+        sleep(Duration::from_secs(60)).await;
+    }
+    assert_eq!(limiter.news(), None);
 }

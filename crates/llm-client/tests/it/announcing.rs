@@ -1,12 +1,13 @@
 //! Limits that the first answer tells.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, ClientOptions, Event, Headers, LimitKind, LimitOptions, WaitReason,
+    Answer, ClientOptions, Event, Headers, LimitKind, LimitOptions, Request, WaitReason,
 };
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use crate::scripted::{Outcome, Scripted, Watched, at_once, client, row, status};
 
@@ -22,6 +23,24 @@ fn announcing(requests: &str) -> Outcome {
     let mut answer = Answer::text("good");
     answer.headers = Headers::from_pairs([("x-ratelimit-limit-requests", requests)]);
     Ok(answer)
+}
+
+/// What an endpoint says that has a limit of requests, so much of it left, and counts anew after so many seconds.
+fn counting(amount: usize, remaining: usize, reset: u64) -> Outcome {
+    let mut answer = Answer::text("good");
+    answer.headers = Headers::from_pairs([
+        ("x-ratelimit-limit-requests", amount.to_string()),
+        ("x-ratelimit-remaining-requests", remaining.to_string()),
+        ("x-ratelimit-reset-requests", format!("{reset}s")),
+    ]);
+    Ok(answer)
+}
+
+fn a_minute(requests: u32, at_the_same_time: usize) -> ClientOptions {
+    ClientOptions {
+        limits: LimitOptions::per_minute(requests.try_into().ok()),
+        ..at_once(at_the_same_time)
+    }
 }
 
 /// Asks so many rows at the same time.
@@ -126,4 +145,100 @@ async fn a_run_that_began_with_a_number_finds_out_when_it_is_told_to() {
     // It is known by now.
     client.set_limits(&auto);
     assert_eq!(client.limits(), ["600 requests a minute"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_announced_whoever_waits_hears_what_else_he_waits_for() {
+    let model = Scripted::slow(SECOND, |_, _| Ok(Answer::text("good")));
+    let mut options = auto();
+    options.limits.requests.a_second = 1.try_into().ok();
+    let calls = ask(&model, options, 4).await;
+    let events = calls[3].events.lock().unwrap();
+    let mut heard = events.iter().filter_map(|event| match event {
+        Event::Waiting {
+            on: WaitReason::RateLimit { limit, .. },
+            at_most,
+        } => Some((limit.as_str(), *at_most)),
+        _ => None,
+    });
+    let unknown = "the endpoint's limits, which the first answer will tell";
+    assert_eq!(heard.next(), Some((unknown, None)));
+    let (limit, at_most) = heard.next().unwrap();
+    assert_eq!(limit, "1 requests a second");
+    // Two are before it.
+    assert!(at_most > Some(SECOND * 2), "{at_most:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_above_what_the_endpoint_announces_fails_and_no_setting_is_blamed() {
+    let model = Scripted::new(|_, _| {
+        let mut answer = Answer::text("good");
+        answer.headers = Headers::from_pairs([("x-ratelimit-limit-tokens", "500")]);
+        Ok(answer)
+    });
+    let mut options = at_once(1);
+    options.limits.tokens.a_minute = 90_000.try_into().ok();
+    let client = client(&model, options);
+    client.ask(&row(1)).await.unwrap();
+    let error = client.ask(&Request::user("x".repeat(4_000))).await;
+    insta::assert_snapshot!(error.unwrap_err(), @"the prompt alone has about 1000 tokens, and the limit is 500 tokens a minute: it never fits; the endpoint says so itself: shorten the row");
+    assert_eq!(model.hits(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_endpoint_says_lowers_a_limit_and_never_raises_it() {
+    for (announced, interval) in [("6000", 1), ("6", 10)] {
+        let model = Scripted::new(move |_, _| announcing(announced));
+        ask(&model, a_minute(60, 1), 5).await;
+        let times = model.times();
+        let apart = (times[4] - times[3]).as_secs();
+        assert_eq!(apart, interval, "{announced} a minute");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minute_that_begins_at_fixed_times_is_used_to_the_full() {
+    for (options, amount) in [(auto(), 600), (a_minute(600, 5), 60)] {
+        let start = Instant::now();
+        // The first minute began before the run.
+        let used = Mutex::new((0, 0));
+        let model = Scripted::new(move |_, _| {
+            let since = start.elapsed().as_secs() + 8;
+            let mut used = used.lock().unwrap();
+            if since / 60 != used.0 {
+                *used = (since / 60, 0);
+            }
+            used.1 += 1;
+            counting(amount, amount.saturating_sub(used.1), 60 - since % 60)
+        });
+        let client = client(&model, options);
+        while start.elapsed() < SECOND * 90 {
+            client.ask(&row(1)).await.unwrap();
+        }
+        let (sent, most) = (model.hits(), amount * 3 / 2);
+        let expected = most * 97 / 100..=most + 1;
+        assert!(expected.contains(&sent), "{amount}: {sent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_has_nothing_left_is_waited_for() {
+    let model = Scripted::new(|_, _| counting(60, 0, 25));
+    ask(&model, a_minute(60, 1), 2).await;
+    let times = model.times();
+    assert!(times[1] - times[0] >= SECOND * 25);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_use_of_the_same_key_is_left_to_them() {
+    let model = Scripted::new(|nth, _| match nth {
+        0 => counting(60, 10, 50),
+        _ => Ok(Answer::text("good")),
+    });
+    ask(&model, a_minute(60, 5), 61).await;
+    let times = model.times();
+    let minute = times[1..]
+        .iter()
+        .filter(|time| **time - times[0] < SECOND * 58);
+    assert_eq!(minute.count(), 10);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_generation_llm_client::{
-    Answer, Event, LimitFile, LimitKind, LimitOptions, Limiter, Rates, WaitReason,
+    Answer, Event, LimitFile, LimitKind, LimitOptions, Limiter, Rates, Request, WaitReason,
 };
 use futures::future::join_all;
 use serde_json::json;
@@ -283,4 +283,17 @@ async fn while_nobody_knows_what_an_answer_costs_one_goes_alone_and_the_others_h
     });
     // All that had a slot but the one that was asking, and whoever got the slot of the one that failed.
     assert_eq!(told.count(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_as_long_as_the_limit_leaves_no_room_for_an_answer() {
+    let model = Scripted::new(|_, _| Ok(Answer::text("good")));
+    let mut options = at_once(1);
+    options.limits.tokens.a_minute = NonZeroU64::new(1_000);
+    let client = client(&model, options);
+    let letters = |letters| Request::user("x".repeat(letters));
+    let error = client.ask(&letters(4_000)).await.unwrap_err();
+    assert!(error.to_string().contains("it never fits"), "{error}");
+    client.ask(&letters(3_900)).await.unwrap();
+    assert_eq!(model.hits(), 1);
 }
