@@ -440,7 +440,7 @@ impl DataGenerationPipeline {
         }
         let Settings { model, limits, .. } = &self.settings;
         let mut options = limits::options(model, limits);
-        if limits.share && !options.is_none() {
+        if limits.share {
             let variable = |name: &str| self.environment.get(name);
             let (endpoint, account) = match &self.own_model {
                 Some(own) => (own.provider().to_owned(), None),

@@ -35,6 +35,11 @@ impl LookBack<'_> {
     /// Counts what one run has sent. Returns how many requests were under way when its last command died.
     fn count(&self, past: &Past<'_>, is_own: bool) -> u64 {
         let (client, since) = (self.client, self.since());
+        let source = std::path::absolute(past.dir());
+        let source = source.unwrap_or_else(|_| past.dir().to_owned());
+        if client.knows_of(&source) {
+            return 0;
+        }
         let answers = match past.answers_since(since) {
             Ok(answers) => answers,
             // The next look at the run's own journal tells the user.
@@ -44,15 +49,15 @@ impl LookBack<'_> {
                 return 0;
             }
         };
-        let mut most_tokens = 0;
+        let (mut sent, mut most_tokens) = (Vec::new(), 0);
         for answer in &answers {
             let ago = self.ago(answer.at - answer.latency);
             let usage = Usage::of_body(&answer.body, 0);
             most_tokens = usage.total_tokens.max(most_tokens);
-            match is_own {
-                true => client.answered_before(ago, usage),
-                // Another run may have had other prompts, and so answers of another length.
-                false => client.sent_before(ago, usage.total_tokens),
+            sent.push((ago, usage.total_tokens));
+            // Another run may have had other prompts, and so answers of another length.
+            if is_own {
+                client.learn_usage(usage);
             }
         }
         // A few answers say little of what the others would have cost.
@@ -64,14 +69,15 @@ impl LookBack<'_> {
             let ago = lost.at().map_or(Duration::ZERO, |at| self.ago(at));
             for (count, tokens) in [(lost.refused, 0), (lost.unanswered, most_tokens)] {
                 requests += count;
-                (0..count).for_each(|_| client.sent_before(ago, tokens));
+                (0..count).for_each(|_| sent.push((ago, tokens)));
             }
         }
         // What was under way when a command died nobody could write down.
         let died = past.died().filter(|died| *died > since);
         let under_way = died.map_or(0, |_| self.most_under_way(&answers) as u64);
         let ago = died.map_or(Duration::ZERO, |died| self.ago(died));
-        (0..under_way).for_each(|_| client.sent_before(ago, most_tokens));
+        (0..under_way).for_each(|_| sent.push((ago, most_tokens)));
+        client.sent_before(&source, sent);
         if requests + under_way > 0 {
             let dir = past.dir().display();
             tracing::info!(requests, under_way, %dir, "what was sent before counts against the limits");

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -158,25 +159,27 @@ impl Client {
         self.level().unwrap_or_else(|| self.concurrency())
     }
 
-    /// The longest stretch of time that a limit looks back on; `None` where what was sent is known already.
+    /// The longest stretch of time that a limit looks back on.
     pub fn longest_window(&self) -> Option<Duration> {
-        // Whoever shares limits with others has it from them.
-        if !self.limiter.is_blank() {
-            return None;
-        }
         let windows = self.options.limits.limits().map(|limit| limit.window);
         windows.max().map(Duration::from_micros)
     }
 
-    /// Counts a request of so many tokens that left so long ago, in an earlier run for example.
-    pub fn sent_before(&self, ago: Duration, tokens: u64) {
-        self.limiter.sent_before(ago, tokens);
+    /// Whether it is counted already what a source (a run's folder, for example) has sent before: by those who share
+    /// the limits.
+    pub fn knows_of(&self, source: &Path) -> bool {
+        self.limiter.knows(number_of(source))
     }
 
-    /// Counts a request with a known answer that left so long ago, and learns from it how long answers are.
-    pub fn answered_before(&self, ago: Duration, usage: Usage) {
+    /// Counts what a source has sent before: how long ago each request left, and how many tokens it cost. What is
+    /// counted already is not counted twice.
+    pub fn sent_before(&self, source: &Path, sent: impl IntoIterator<Item = (Duration, u64)>) {
+        self.limiter.look_back(number_of(source), sent.into_iter());
+    }
+
+    /// Learns from an answer to earlier requests of this kind how long answers are.
+    pub fn learn_usage(&self, usage: Usage) {
         self.estimator.answered(usage.completion_tokens);
-        self.sent_before(ago, usage.total_tokens);
     }
 
     /// The most tokens that a request of this model is likely to cost, of whose prompt this is a guess.
@@ -217,4 +220,11 @@ impl fmt::Debug for Client {
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }
+}
+
+fn number_of(source: &Path) -> u64 {
+    let hash = blake3::hash(source.as_os_str().as_encoded_bytes());
+    let mut number = [0; 8];
+    number.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_le_bytes(number)
 }

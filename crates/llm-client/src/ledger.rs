@@ -129,10 +129,43 @@ impl Ledger {
         let known = |meter: &Meter| meter.limit.is_like(limit);
         let mut meter = match self.not_ours.iter().position(known) {
             Some(at) => self.not_ours.swap_remove(at),
-            None => Meter::new(limit),
+            None => self.begin(limit, now),
         };
         meter.change(now, limit);
         self.meters.push(meter);
+    }
+
+    /// A meter of a limit that nobody kept until now.
+    fn begin(&self, limit: Limit, now: Micros) -> Meter {
+        let all = self.meters.iter().chain(&self.not_ours);
+        let same = all.filter(|meter| meter.limit.unit == limit.unit);
+        match same.max_by_key(|meter| meter.limit.window) {
+            Some(longest) => longest.begin_another(limit, now),
+            None => {
+                let mut meter = Meter::new(limit);
+                meter.since = now;
+                meter
+            }
+        }
+    }
+
+    /// Nothing leaves from now on without being counted here.
+    pub(crate) fn count_from(&mut self, now: Micros) {
+        for meter in &mut self.meters {
+            meter.since = now;
+        }
+    }
+
+    /// Whether it is counted already what this source sent, as far as the limits look back.
+    pub(crate) fn knows(&self, source: u64, now: Micros) -> bool {
+        self.meters.iter().all(|meter| meter.knows(source, now))
+    }
+
+    /// What a source has sent, as it says itself: so much of it as is not counted yet.
+    pub(crate) fn look_back(&mut self, source: u64, sent: &[(Micros, u64)], now: Micros) {
+        for meter in &mut self.meters {
+            meter.look_back(source, sent, now);
+        }
     }
 
     /// The meter of a limit that counts the same over the same time, whether it is kept here or by others.
@@ -155,15 +188,10 @@ impl Ledger {
             }
             match self.books(theirs.limit) {
                 Some(own) if is_unsaved => own.merge(&theirs),
-                Some(own) => own.take_over(theirs),
+                Some(own) => own.take_over(theirs, now),
                 None => self.not_ours.push(theirs),
             }
         }
-    }
-
-    /// Whether nothing is known of what was sent.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.meters.iter().all(|meter| meter.pieces.is_empty())
     }
 
     pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> + '_ {
@@ -233,12 +261,16 @@ impl Ledger {
         }
     }
 
+    /// Whether somebody has said that nothing leaves for now.
+    pub(crate) fn is_held(&self, like: Limit, now: Micros) -> bool {
+        let mut meters = self.meters.iter();
+        meters.any(|meter| meter.limit.is_like(like) && meter.held > now)
+    }
+
     /// A request that left earlier than anybody knew.
     pub(crate) fn sent_before(&mut self, at: Micros, tokens: u64) {
         for meter in &mut self.meters {
-            let weight = meter.weight(tokens);
-            meter.add(at / meter.piece(), weight);
-            meter.next = meter.next.max(at.saturating_add(meter.space(weight)));
+            meter.sent_before(at, tokens);
         }
     }
 

@@ -122,7 +122,7 @@ impl Limiter {
         let kept = Kept::new(options);
         // Those who share limits need one clock; others get one on which the past has a place.
         let start = options.share.as_ref().map_or(0, |_| micros_since_boot());
-        let state = State {
+        let mut state = State {
             ledger: Ledger::new(kept.all(), kept.burst),
             kept,
             share: options.share.clone().map(Share::new),
@@ -136,11 +136,16 @@ impl Limiter {
             pace: Pace::default(),
             waiting: Queue::default(),
         };
+        let start = BEFORE + start;
+        if options.share.is_some() {
+            // What left before now nobody has counted yet.
+            state.ledger.count_from(start);
+        }
         Limiter {
             base: Instant::now(),
-            start: BEFORE + start,
+            start,
             is_shared: options.share.is_some(),
-            in_use: AtomicBool::new(!options.is_none()),
+            in_use: AtomicBool::new(!options.is_none() || options.share.is_some()),
             to_tell: AtomicBool::new(false),
             state: Mutex::new(state),
         }
@@ -197,13 +202,12 @@ impl Limiter {
         loop {
             match self.poll(ticket.place, need()) {
                 Front::Granted(permit) => return Ok(permit),
-                Front::At(time, limit) => {
+                Front::At(time, limit, kind) => {
                     let wait = time.saturating_duration_since(Instant::now());
                     if wait > longest {
-                        let limit = limit.to_string();
                         return Err(TooLong { limit, wait });
                     }
-                    tell(limit.to_string(), limit.kind(), wait);
+                    tell(limit, kind, wait);
                     // Others may give back what they did not use, and nobody tells us.
                     let time = match self.is_shared {
                         true => time.min(Instant::now() + LOOK_EVERY),
@@ -240,11 +244,30 @@ impl Limiter {
         let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
         let at = now.saturating_sub(ago);
         let mut state = self.lock();
+        state.with_books(self, now, |books| books.change().sent_before(at, tokens));
+    }
+
+    /// Counts what a source (a run's folder, for example) has sent: so long ago, and of so many tokens. Nothing is
+    /// counted twice of what is counted already because limits are shared.
+    pub(crate) fn look_back(&self, source: u64, sent: impl Iterator<Item = (Duration, u64)>) {
+        let now = self.now();
+        let sent = sent.map(|(ago, tokens)| {
+            let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
+            (now.saturating_sub(ago), tokens)
+        });
+        let sent: Vec<(Micros, u64)> = sent.collect();
+        let mut state = self.lock();
         match &mut state.share {
-            // There may be many of them, and each look into the file costs something.
-            Some(share) => share.sent_before(at, tokens),
-            None => state.ledger.sent_before(at, tokens),
+            Some(share) => share.look_back(source, sent),
+            None => state.ledger.look_back(source, &sent, now),
         }
+    }
+
+    /// Whether it is counted already what this source has sent.
+    pub(crate) fn knows(&self, source: u64) -> bool {
+        let now = self.now();
+        self.lock()
+            .with_books(self, now, |books| books.ledger().knows(source, now))
     }
 
     /// Other limits from now on; what was sent goes on to count.
@@ -263,7 +286,9 @@ impl Limiter {
         } else if !was_auto && !state.kept.has_learnt() {
             state.unknown = Unknown::Ask;
         }
-        self.in_use.store(!options.is_none(), Ordering::Relaxed);
+        // Those who share limits keep what others keep, and count for them.
+        let in_use = !options.is_none() || self.is_shared;
+        self.in_use.store(in_use, Ordering::Relaxed);
         state.waiting.wake_all();
     }
 
@@ -346,8 +371,10 @@ impl Limiter {
 
     /// All limits that are kept, in words.
     pub(crate) fn kept(&self) -> Vec<String> {
+        let now = self.now();
         let state = self.lock();
-        state.ledger.limits().map(|l| l.to_string()).collect()
+        let limits = state.ledger.limits();
+        limits.map(|limit| state.in_words(limit, now)).collect()
     }
 
     /// The share of the configured rate that is used at present.
@@ -359,13 +386,6 @@ impl Limiter {
     /// Where a limit comes from.
     pub(crate) fn origin(&self, limit: Limit) -> Origin {
         self.lock().kept.origin(limit)
-    }
-
-    /// Whether nothing is known of what was sent, by anybody who shares these limits.
-    pub(crate) fn is_blank(&self) -> bool {
-        let now = self.now();
-        self.lock()
-            .with_books(self, now, |books| books.ledger().is_blank())
     }
 
     fn now(&self) -> Micros {
@@ -412,7 +432,7 @@ impl Limiter {
             let pace = state.ledger.pace(tokens).saturating_mul(others + 1);
             let wait = (at - now).saturating_add(pace.saturating_mul(ahead));
             let kind = limit.map_or(LimitKind::Requests, Limit::kind);
-            let limit = limit.map_or_else(String::new, |limit| limit.to_string());
+            let limit = limit.map_or_else(String::new, |limit| state.in_words(limit, now));
             return Front::Behind(limit, kind, Duration::from_micros(wait));
         }
         let taken = state.with_books(self, now, |books| {
@@ -429,7 +449,7 @@ impl Limiter {
             }
         });
         match taken {
-            Err((at, limit)) => Front::At(self.at(at), limit),
+            Err((at, limit)) => Front::At(self.at(at), state.in_words(limit, now), limit.kind()),
             Ok(entry) => {
                 let finds_out = state.unknown == Unknown::Ask;
                 if finds_out {
@@ -498,6 +518,18 @@ impl State {
         self.ledger.slow(slower);
     }
 
+    /// A limit, and why it is one where nobody here has asked for it.
+    fn in_words(&self, limit: Limit, now: Micros) -> String {
+        let why = match self.kept.origin(limit) {
+            _ if self.ledger.is_held(limit, now) => {
+                ", of which the endpoint says that nothing is left"
+            }
+            Origin::Other => ", which another process with the same key keeps",
+            Origin::Setting(_) | Origin::Endpoint => "",
+        };
+        format!("{limit}{why}")
+    }
+
     /// Looks at the books and changes them: those of this process, or those that it shares.
     fn with_books<T>(
         &mut self,
@@ -509,9 +541,12 @@ impl State {
         let Some(share) = &mut self.share else {
             return act(&mut Books::alone(ledger, kept, now));
         };
+        let had_news = share.has_news();
         let value = share.with(ledger, kept, now, act);
-        if share.has_news() {
+        if share.has_news() && !had_news {
             limiter.to_tell.store(true, Ordering::Relaxed);
+            // Whoever waits may wait for something else from now on.
+            self.waiting.wake_all();
         }
         value
     }
@@ -519,7 +554,7 @@ impl State {
 
 enum Front<'a> {
     Granted(Permit<'a>),
-    At(Instant, Limit),
+    At(Instant, String, LimitKind),
     Behind(String, LimitKind, Duration),
 }
 

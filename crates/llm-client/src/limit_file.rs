@@ -38,6 +38,19 @@ pub(crate) struct Locked<'a> {
     pub(crate) is_another: bool,
 }
 
+/// That a process is there, for others to see.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
 /// Which state of the file somebody knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -61,12 +74,6 @@ impl LimitFile {
     /// When the system refuses.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<LimitFile> {
         let path = path.into();
-        if let Some(folder) = path.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
         let file = Mutex::new(open(&path)?);
         Ok(LimitFile(Arc::new(Shared { path, file })))
     }
@@ -107,6 +114,34 @@ impl LimitFile {
         Ok(locked)
     }
 
+    /// Shows that the process with this number is there, until what is returned is dropped: by a lock that the system
+    /// takes from whoever ends, in whatever way.
+    pub(crate) fn stand(&self, id: u64) -> io::Result<Standing> {
+        let path = self.of_process(id);
+        let file = open(&path)?;
+        file.try_lock().map_err(io::Error::other)?;
+        Ok(Standing { path, _file: file })
+    }
+
+    /// Whether the process with this number is there. What one has left that ended without a word is cleared away.
+    pub(crate) fn is_standing(&self, id: u64) -> bool {
+        let path = self.of_process(id);
+        let Ok(file) = File::open(&path) else {
+            return false;
+        };
+        match file.try_lock() {
+            Err(_) => true,
+            Ok(()) => {
+                drop(std::fs::remove_file(path));
+                false
+            }
+        }
+    }
+
+    fn of_process(&self, id: u64) -> PathBuf {
+        self.0.path.with_extension(format!("{id:016x}"))
+    }
+
     /// Whether this is still the file that others find.
     fn is_there(&self, file: &File) -> io::Result<bool> {
         let known = file.metadata()?;
@@ -118,7 +153,14 @@ impl LimitFile {
     }
 }
 
+/// Somebody may have taken the folder away as well.
 fn open(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::{Limit, Micros};
 
 const SECOND: Micros = 1_000_000;
-/// Whoever was not seen for so long no longer has a say in what the limits are: it ended without a word.
+/// Whoever was not seen for so long is looked for: it may have ended without a word.
 const GONE: Micros = 60 * SECOND;
 /// Whoever was not seen for so long is not waited for when it is his turn.
 const AWAY: Micros = SECOND;
@@ -42,15 +42,23 @@ impl Members {
         self.all.retain(|member| member.id == id);
         self.all
             .extend(theirs.all.into_iter().filter(|member| member.id != id));
-        self.forget(now);
+        // Whoever was seen on a clock that is not this one was there before the machine was started anew.
+        let latest = now.saturating_add(SECOND);
+        self.all.retain(|member| member.seen <= latest);
     }
 
-    /// Leaves out whoever is gone, and whoever was seen on a clock that is not this one: the machine was started
-    /// anew since.
-    fn forget(&mut self, now: Micros) {
-        let latest = now.saturating_add(SECOND);
-        self.all
-            .retain(|member| member.seen <= latest && member.seen.saturating_add(GONE) > now);
+    /// Leaves out whoever was not seen for long and is not there any more: one whose requests are all under way
+    /// has nothing to show itself for.
+    pub(crate) fn forget(&mut self, now: Micros, is_there: impl Fn(u64) -> bool) {
+        self.all.retain_mut(|member| {
+            if member.seen.saturating_add(GONE) > now {
+                return true;
+            }
+            let is_there = is_there(member.id);
+            // Until it is looked for again.
+            member.seen = now.saturating_sub(GONE / 2);
+            is_there
+        });
     }
 
     /// `id` is there and keeps these limits. Says whether the others have to hear of it.
@@ -82,11 +90,10 @@ impl Members {
     }
 
     /// The lowest of each limit that others keep.
-    pub(crate) fn limits_of_others(&self, id: u64, now: Micros) -> Vec<Limit> {
+    pub(crate) fn limits_of_others(&self, id: u64) -> Vec<Limit> {
         let others = self.all.iter().filter(|member| member.id != id);
-        let there = others.filter(|member| member.seen.saturating_add(GONE) > now);
         let mut lowest: Vec<Limit> = Vec::new();
-        for limit in there.flat_map(|member| &member.limits) {
+        for limit in others.flat_map(|member| &member.limits) {
             match lowest.iter_mut().find(|low| low.is_like(*limit)) {
                 Some(low) => low.amount = low.amount.min(limit.amount),
                 None => lowest.push(*limit),
@@ -243,18 +250,30 @@ mod tests {
         let mut members = waiting(1, 0);
         members.show(2, &[requests(30)], 0);
         members.show(3, &[requests(20)], SECOND);
-        assert_eq!(members.limits_of_others(1, SECOND), [requests(20)]);
-        assert_eq!(members.limits_of_others(3, SECOND), [requests(30)]);
-        assert_eq!(members.limits_of_others(1, GONE + SECOND), []);
+        assert_eq!(members.limits_of_others(1), [requests(20)]);
+        assert_eq!(members.limits_of_others(3), [requests(30)]);
+        // Nobody is looked for who has just been seen, and whoever is there stays.
+        members.forget(GONE - 1, |_| false);
+        assert_eq!(members.limits_of_others(1), [requests(20)]);
+        members.forget(GONE + SECOND, |id| id == 3);
+        assert_eq!(members.limits_of_others(1), [requests(20)]);
+        assert_eq!(members.limits_of_others(3), []);
+        // Not at every look.
+        members.forget(GONE + SECOND, |_| false);
+        assert_eq!(members.limits_of_others(1), [requests(20)]);
+        members.forget(2 * GONE + SECOND, |_| false);
+        assert_eq!(members.limits_of_others(1), []);
+        members.show(2, &[requests(30)], GONE);
+        members.show(3, &[requests(20)], GONE);
         members.leave(3);
-        assert_eq!(members.limits_of_others(1, SECOND), [requests(30)]);
+        assert_eq!(members.limits_of_others(1), [requests(30)]);
     }
 
     #[test]
     fn members_of_another_clock_are_none() {
         let mut members = Members::default();
         members.take_over(waiting(2, 3_600 * SECOND), 9, 60 * SECOND);
-        assert_eq!(members.limits_of_others(9, 60 * SECOND), []);
+        assert_eq!(members.limits_of_others(9), []);
     }
 
     #[test]
@@ -264,7 +283,7 @@ mod tests {
         assert!(members.show(1, &[requests(30)], SHOWS - 1));
         assert!(!members.show(1, &[requests(30)], SHOWS));
         assert!(members.show(1, &[requests(30)], 2 * SHOWS - 1));
-        assert_eq!(members.limits_of_others(9, SHOWS), [requests(30)]);
+        assert_eq!(members.limits_of_others(9), [requests(30)]);
     }
 
     #[test]
@@ -277,7 +296,7 @@ mod tests {
         for (id, amount) in [(1, 40), (2, 20), (3, 30)] {
             members.show(id, &[requests(amount), a_day], 0);
         }
-        assert_eq!(members.limits_of_others(9, 0), [requests(20), a_day]);
+        assert_eq!(members.limits_of_others(9), [requests(20), a_day]);
     }
 
     #[test]
@@ -287,7 +306,7 @@ mod tests {
         own.show(1, &[requests(30)], SECOND / 2);
         own.serve(1, 0);
         own.take_over(theirs, 1, SECOND / 2);
-        assert_eq!(own.limits_of_others(9, SECOND / 2), [requests(30)]);
+        assert_eq!(own.limits_of_others(9), [requests(30)]);
         // It was served, so the others go first; whoever left nothing in their book is gone.
         own.wait(1, SECOND / 2, 0);
         own.show(2, &[requests(60)], SECOND / 2);

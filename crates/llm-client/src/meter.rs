@@ -11,6 +11,9 @@ const PIECES: u64 = 600;
 /// the loss would add up.
 const LATENESS: Micros = 10_000;
 
+/// So many sources are remembered, which is more than anybody starts within a window.
+const SOURCES: usize = 256;
+
 /// Nobody sends so much within a window: who wrote that down wrote something else.
 const MOST_SENT: u64 = 1 << 62;
 
@@ -27,6 +30,12 @@ pub(crate) struct Meter {
     #[serde(default)]
     credit: Micros,
     pub(crate) held: Micros,
+    /// From when on it counts whatever leaves.
+    #[serde(default = "never")]
+    pub(crate) since: Micros,
+    /// Whose sending from before that time it counts too.
+    #[serde(default)]
+    pub(crate) sources: Vec<u64>,
     /// For nobody else to know: each finds out for himself.
     #[serde(skip, default = "as_it_is")]
     pub(crate) slower: f64,
@@ -34,6 +43,10 @@ pub(crate) struct Meter {
 
 fn as_it_is() -> f64 {
     1.0
+}
+
+fn never() -> Micros {
+    Micros::MAX
 }
 
 impl Meter {
@@ -45,6 +58,8 @@ impl Meter {
             next: 0,
             credit: 0,
             held: 0,
+            since: never(),
+            sources: Vec::new(),
             slower: as_it_is(),
         }
     }
@@ -206,13 +221,55 @@ impl Meter {
         self.limit.amount > 0 && in_order && is_past && sum < MOST_SENT
     }
 
-    /// What others wrote down; limit and pace stay one's own.
-    pub(crate) fn take_over(&mut self, theirs: Meter) {
+    /// What others wrote down; limit and pace stay one's own. A wait is as long for both, whatever their limits are.
+    pub(crate) fn take_over(&mut self, theirs: Meter, now: Micros) {
+        let limit = self.limit;
         *self = Meter {
-            limit: self.limit,
             slower: self.slower,
             ..theirs
         };
+        if self.limit != limit {
+            self.change(now, limit);
+        }
+    }
+
+    /// Whether it counts what this source sent in the whole window.
+    pub(crate) fn knows(&self, source: u64, now: Micros) -> bool {
+        let begin = now.saturating_sub(self.limit.window);
+        self.since <= begin || self.sources.contains(&source)
+    }
+
+    /// What a source has sent, as it says itself: so much of it as is not known.
+    pub(crate) fn look_back(&mut self, source: u64, sent: &[(Micros, u64)], now: Micros) {
+        if self.knows(source, now) {
+            return;
+        }
+        let since = self.since;
+        for (at, tokens) in sent.iter().filter(|(at, _)| *at < since) {
+            self.sent_before(*at, *tokens);
+        }
+        if self.sources.len() == SOURCES {
+            self.sources.remove(0);
+        }
+        self.sources.push(source);
+    }
+
+    /// A request that left earlier than anybody here knew.
+    pub(crate) fn sent_before(&mut self, at: Micros, tokens: u64) {
+        let weight = self.weight(tokens);
+        self.add(at / self.piece(), weight);
+        self.next = self.next.max(at.saturating_add(self.space(weight)));
+    }
+
+    /// A limit that counts the same over another time begins with what this one knows.
+    pub(crate) fn begin_another(&self, limit: Limit, now: Micros) -> Meter {
+        let mut another = Meter::new(limit);
+        for (number, amount) in &self.pieces {
+            another.add(number * self.piece() / another.piece(), *amount);
+        }
+        another.since = self.since.max(now.saturating_sub(self.limit.window));
+        another.sources.clone_from(&self.sources);
+        another
     }
 
     /// The more of both.
@@ -228,6 +285,11 @@ impl Meter {
         self.next = self.next.max(theirs.next);
         self.held = self.held.max(theirs.held);
         self.credit = self.credit.min(theirs.credit);
+        self.since = self.since.max(theirs.since);
+        let theirs = theirs.sources.iter();
+        let others = theirs.filter(|source| !self.sources.contains(source));
+        let others: Vec<u64> = others.copied().collect();
+        self.sources.extend(others);
     }
 
     /// How much is remembered.

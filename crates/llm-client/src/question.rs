@@ -232,6 +232,7 @@ impl<'a> Question<'a> {
                 let limit = limit.to_owned();
                 let at_most = (kind != LimitKind::Unknown).then_some(wait);
                 watch.on(WaitReason::RateLimit { limit, kind }, at_most);
+                self.tell_news();
             },
         );
         let reserved = {
@@ -244,9 +245,7 @@ impl<'a> Question<'a> {
             }
         };
         watch.over();
-        while let Some(News { class, message }) = self.client.limiter.news() {
-            self.call.event(&Event::Warned { class, message });
-        }
+        self.tell_news();
         match reserved {
             Some(Ok(reserved)) if slot.is_open() && !*self.client.held.borrow() => {
                 Ok(Some(reserved))
@@ -264,6 +263,13 @@ impl<'a> Question<'a> {
                 let (message, wait) = (limit.to_string(), Some(limit.wait));
                 Err(self.error(ErrorKind::Later { message, wait }))
             }
+        }
+    }
+
+    /// What the user should know of those who share the limits.
+    fn tell_news(&self) {
+        while let Some(News { class, message }) = self.client.limiter.news() {
+            self.call.event(&Event::Warned { class, message });
         }
     }
 

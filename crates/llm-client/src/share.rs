@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::LimitFile;
 use crate::kept::Kept;
 use crate::ledger::{Entry, Ledger, Limit, Micros};
-use crate::limit_file::{Locked, Stamp};
+use crate::limit_file::{Locked, Stamp, Standing};
 use crate::members::Members;
 
 const SECOND: Micros = 1_000_000;
@@ -30,13 +30,22 @@ pub(crate) struct Share {
     id: u64,
     members: Members,
     /// What left before this process began, until it is in the books.
-    before: Vec<(Micros, u64)>,
+    before: Vec<Before>,
+    /// For others to see that this process is there.
+    _standing: Option<Standing>,
     /// Since when the file cannot be used.
     trouble: Option<Micros>,
     /// Another process has its lock for longer than anybody needs it.
     is_stuck: bool,
     has_told: bool,
     news: VecDeque<News>,
+}
+
+/// What a source has sent: when, and of how many tokens.
+#[derive(Debug)]
+struct Before {
+    source: u64,
+    sent: Vec<(Micros, u64)>,
 }
 
 /// Something that the user should know.
@@ -71,10 +80,16 @@ pub(crate) struct Books<'a> {
 
 impl Share {
     pub(crate) fn new(file: LimitFile) -> Share {
+        let id = fastrand::u64(..);
+        // Without it this process is taken to be gone where it has nothing to send for a minute.
+        let standing = file
+            .stand(id)
+            .inspect_err(|error| tracing::debug!(%error, "others do not see this process"));
         Share {
             file,
             known: Stamp::default(),
-            id: fastrand::u64(..),
+            id,
+            _standing: standing.ok(),
             members: Members::default(),
             before: Vec::new(),
             trouble: None,
@@ -99,28 +114,29 @@ impl Share {
             self.read(&locked, ledger, now)?;
             Ok(locked)
         });
+        self.members.forget(now, |id| file.is_standing(id));
         let is_shown = self.members.show(self.id, &kept.own(), now);
         self.hear_of_others(ledger, kept, now);
         let is_grown = !self.before.is_empty();
-        for (at, tokens) in self.before.drain(..) {
-            ledger.sent_before(at, tokens);
+        for Before { source, sent } in self.before.drain(..) {
+            ledger.look_back(source, &sent, now);
         }
         let mut books = Books {
-            kept,
+            kept: &mut *kept,
             ledger: &mut *ledger,
             members: Some((&mut self.members, self.id)),
             now,
             is_changed: is_shown || is_grown,
         };
         let value = act(&mut books);
-        let is_changed = books.is_changed;
+        let is_changed = books.is_changed | self.members.show(self.id, &kept.own(), now);
         let saved = locked.and_then(|locked| match is_changed || ledger.is_unsaved {
             true => self.write(&locked, ledger),
             false => Ok(()),
         });
         ledger.is_unsaved = saved.is_err() && (is_changed || ledger.is_unsaved);
         match saved {
-            Ok(()) => (self.trouble, self.is_stuck) = (None, false),
+            Ok(()) => self.is_well(),
             Err(error) => self.met(&error, now),
         }
         value
@@ -158,7 +174,7 @@ impl Share {
     /// All keep the lowest that any of them keeps: they ask the same endpoint with the same key, so one of them knows
     /// something that the others do not.
     fn hear_of_others(&mut self, ledger: &mut Ledger, kept: &mut Kept, now: Micros) {
-        let of_others = self.members.limits_of_others(self.id, now);
+        let of_others = self.members.limits_of_others(self.id);
         if let Some(lowered) = kept.set_others(of_others) {
             let limits: Vec<String> = lowered.iter().map(Limit::to_string).collect();
             if limits.is_empty() {
@@ -174,6 +190,13 @@ impl Share {
             }
         }
         keep(ledger, kept, now);
+    }
+
+    fn is_well(&mut self) {
+        (self.trouble, self.is_stuck) = (None, false);
+        if std::mem::take(&mut self.has_told) {
+            tracing::info!("the limits are shared again");
+        }
     }
 
     fn met(&mut self, error: &io::Error, now: Micros) {
@@ -194,9 +217,10 @@ impl Share {
         self.news.push_back(News { class, message });
     }
 
-    /// A request of so many tokens left at that time, before anybody here wrote it down.
-    pub(crate) fn sent_before(&mut self, at: Micros, tokens: u64) {
-        self.before.push((at, tokens));
+    /// What a source has sent before this process began, as far as nobody here has counted it: from the next look
+    /// into the file on, because each costs something.
+    pub(crate) fn look_back(&mut self, source: u64, sent: Vec<(Micros, u64)>) {
+        self.before.push(Before { source, sent });
     }
 
     pub(crate) fn news(&mut self) -> Option<News> {

@@ -1,7 +1,8 @@
 //! A run that waits for long says in the log for what, who waits, and for how long.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
 use data_generation::llm::{Answer, Headers, Model, Request, TransportError};
@@ -31,17 +32,38 @@ impl Model for Slow {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What is logged on the thread of a test that listens.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct Log;
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(text)
+        LOG.with_borrow_mut(|log| match log {
+            Some(log) => log.write(text),
+            None => Ok(text.len()),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// One for all threads: those of single threads miss events whose first one comes on another at the same time.
+fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(|| Log)
+            .init();
+    });
+    LOG.set(Some(Vec::new()));
 }
 
 /// What the log of a run of three rows says of long waits, so many seconds after its beginning.
@@ -51,15 +73,7 @@ async fn logged(
     model: Slow,
     settings: impl FnOnce(Builder) -> Builder,
 ) -> String {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    listen();
     let home = Home::new();
     let builder = settings(home.builder().own_model(model));
     let pipeline = builder.build().unwrap();
@@ -71,7 +85,7 @@ async fn logged(
         stop.interrupt_within(Duration::ZERO);
     });
     report.unwrap();
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(LOG.take().unwrap()).unwrap();
     let told = log.lines().filter(|line| line.contains("still waits"));
     let told: Vec<&str> = told.map(str::trim_start).collect();
     told.join("\n")
