@@ -54,7 +54,8 @@ pub struct RetryOptions {
     pub base_delay_s: f64,
     /// Seconds; no random wait is longer (60).
     pub max_delay_s: f64,
-    /// Seconds from a row's first request until it is given up (3600).
+    /// Seconds from a row's first request until it is given up (3600), but for the time in which the endpoint was away
+    /// or the client [held](crate::Client::hold).
     pub max_row_s: u64,
     /// Seconds; an endpoint that asks for a longer pause ends the run with "come back later" (900).
     pub max_pause_s: u64,
