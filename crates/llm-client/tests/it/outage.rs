@@ -256,7 +256,9 @@ async fn a_row_is_as_young_after_an_outage_as_it_was_before_and_no_younger() {
             }
         });
         let mut options = at_once(4);
+        // Else it is the next wait that is too long.
         options.retry.base_delay_s = 0.1;
+        options.retry.max_delay_s = 0.1;
         options.retry.max_attempts = 20;
         options.retry.max_row_s = 20;
         let client = client(&model, options);
