@@ -19,7 +19,8 @@ pub struct ClientOptions {
     /// When and how often a request is sent again.
     pub retry: RetryOptions,
     /// How long an endpoint that has answered before is waited for when nobody is there any more (15
-    /// minutes); then the run ends with "come back later".
+    /// minutes, without those in which the client is [held](crate::Client::hold)); then the run ends with "come back
+    /// later".
     pub max_outage: Duration,
     /// What becomes of an inline think block.
     pub reasoning: ReasoningPolicy,
