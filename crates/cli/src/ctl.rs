@@ -1,5 +1,6 @@
 //! `datagen ctl`.
 
+use std::collections::HashMap;
 use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
@@ -30,9 +31,10 @@ pub(crate) fn run(ctl: &Ctl) -> Result<ExitCode, Failure> {
     })
 }
 
-/// `rate_limit=600`, also by the whole key, `model.rate_limit=600`.
+/// `rate_limit=600`, also by the whole key, `model.rate_limit=600`; each once.
 fn parse(assignments: &[String]) -> Result<Values, Failure> {
     let mut values = Values::default();
+    let mut given = HashMap::new();
     for assignment in assignments {
         let Some((key, value)) = assignment.split_once('=') else {
             return Err(Failure::usage(format!(
@@ -84,6 +86,16 @@ fn parse(assignments: &[String]) -> Result<Values, Failure> {
                 };
                 values.limits.insert(limit, amount(key, value, u64::MAX)?);
             }
+        }
+        // All that got so far are known, and differ in their last part.
+        let name = match key.rsplit('.').next().unwrap_or(key) {
+            "concurrency" => "concurrency_limit",
+            name => name,
+        };
+        if let Some(first) = given.insert(name, assignment) {
+            return Err(Failure::usage(format!(
+                "{name} is set twice, by `{first}` and by `{assignment}`: leave one of them out"
+            )));
         }
     }
     Ok(values)

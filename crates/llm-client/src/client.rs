@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Plain;
 use crate::estimate::Estimator;
 use crate::gate::Gate;
+use crate::hold::Hold;
 use crate::limit::Limiter;
 use crate::outage::Outage;
 use crate::question::Question;
@@ -52,7 +52,7 @@ pub struct Client {
     pub(crate) in_flight: AtomicUsize,
     pub(crate) waits: Waits,
     /// Whether somebody has asked to send nothing.
-    pub(crate) held: watch::Sender<bool>,
+    pub(crate) held: Hold,
 }
 
 impl Client {
@@ -68,7 +68,7 @@ impl Client {
             succeeded: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             waits: Waits::default(),
-            held: watch::Sender::new(false),
+            held: Hold::default(),
             model,
             options,
         }
@@ -126,7 +126,8 @@ impl Client {
         self.limiter.rate_share()
     }
 
-    /// Sends nothing new until [`go_on`](Client::go_on); requests under way are waited for.
+    /// Sends nothing new until [`go_on`](Client::go_on); requests under way are waited for. The time until then makes no
+    /// row older.
     pub fn hold(&self) {
         self.set_held(true);
     }
@@ -137,7 +138,7 @@ impl Client {
     }
 
     fn set_held(&self, held: bool) {
-        if self.held.send_replace(held) != held {
+        if self.held.set(held) {
             self.gate.interrupted();
         }
     }

@@ -37,6 +37,7 @@ mod estimate;
 mod failure;
 mod gate;
 mod hints;
+mod hold;
 mod kept;
 mod ledger;
 mod limit;

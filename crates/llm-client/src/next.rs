@@ -124,7 +124,11 @@ impl<'a> Question<'a> {
 
     /// The endpoint works.
     pub(crate) fn works(&self, slot: &Slot<'_>) {
-        if let Some(away) = self.client.outage.over(slot.is_open()) {
+        if let Some(away) = self
+            .client
+            .outage
+            .over(slot.is_open(), self.client.held.clock())
+        {
             tracing::info!(?away, "the endpoint is back");
         }
     }
@@ -142,6 +146,7 @@ impl<'a> Question<'a> {
         let repeat = self.spent.next_repeat();
         let longest = self.client.schedule.longest(repeat, hint);
         self.client.outage.met(Fault {
+            now: self.client.held.clock(),
             question: self.number,
             sign,
             sent,
@@ -162,10 +167,10 @@ impl<'a> Question<'a> {
     ) -> Next<'a> {
         let at_most = self.client.options.max_outage;
         // A fault from before may have been one of its own: only the time in which it was waited for counts.
-        if away.known.elapsed() >= at_most {
+        if away.waited >= at_most {
             let message = format!(
                 "the endpoint has been away for {}: {message}",
-                in_words(away.since.elapsed())
+                in_words(away.lasted)
             );
             tracing::info!(class, message, "no longer waited for");
             self.client.halt();
@@ -365,9 +370,9 @@ impl<'a> Question<'a> {
     }
 
     fn too_old_after(&self, wait: Duration) -> bool {
-        let away = self.client.outage.time();
+        let (now, away) = (self.client.held.clock(), self.client.outage.time());
         let options = &self.client.options.retry;
-        self.spent.too_old_after(wait, away, options)
+        self.spent.too_old_after(wait, now, away, options)
     }
 
     /// Time is what it ran out of, not attempts.

@@ -19,7 +19,8 @@ pub struct ClientOptions {
     /// When and how often a request is sent again.
     pub retry: RetryOptions,
     /// How long an endpoint that has answered before is waited for when nobody is there any more (15
-    /// minutes); then the run ends with "come back later".
+    /// minutes, without those in which the client is [held](crate::Client::hold)); then the run ends with "come back
+    /// later".
     pub max_outage: Duration,
     /// What becomes of an inline think block.
     pub reasoning: ReasoningPolicy,
@@ -54,7 +55,8 @@ pub struct RetryOptions {
     pub base_delay_s: f64,
     /// Seconds; no random wait is longer (60).
     pub max_delay_s: f64,
-    /// Seconds from a row's first request until it is given up (3600).
+    /// Seconds from a row's first request until it is given up (3600), but for the time in which the endpoint was away
+    /// or the client [held](crate::Client::hold).
     pub max_row_s: u64,
     /// Seconds; an endpoint that asks for a longer pause ends the run with "come back later" (900).
     pub max_pause_s: u64,

@@ -14,6 +14,8 @@ const QUESTIONS: usize = 3;
 
 /// Whether the endpoint is away for everybody: restarted, or cut off from us. Then no question loses an
 /// attempt by it.
+///
+/// All times are those of the clock that stands still while the client is held: nobody looks for the endpoint then.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     alive: AtomicUsize,
@@ -49,6 +51,7 @@ pub(crate) type Stretch = u64;
 /// A fault that may be everybody's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
+    pub(crate) now: Instant,
     pub(crate) question: u64,
     pub(crate) sign: Sign,
     /// When the request left that met it.
@@ -75,10 +78,10 @@ pub(crate) struct Met {
 /// That the endpoint is away.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Away {
-    /// When the first fault of it came.
-    pub(crate) since: Instant,
-    /// When that was known, and waiting for it began.
-    pub(crate) known: Instant,
+    /// For how long, from the first fault of it.
+    pub(crate) lasted: Duration,
+    /// For how long that has been known, and it has been waited for.
+    pub(crate) waited: Duration,
 }
 
 /// How sure a fault is that it concerns everybody.
@@ -137,7 +140,7 @@ impl Outage {
 
     /// Something succeeded: the endpoint is there. Says for how long it was away, where it was. `is_news`: the
     /// request left after the gate had last closed; one that is older does not know that the endpoint went away.
-    pub(crate) fn over(&self, is_news: bool) -> Option<Duration> {
+    pub(crate) fn over(&self, is_news: bool, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
         let since = state.since?;
         if state.away.is_some() && !is_news {
@@ -149,7 +152,7 @@ impl Outage {
         state.stretch += 1;
         state.away.take()?;
         state.ended = Some(stretch);
-        let away = since.elapsed();
+        let away = now.saturating_duration_since(since);
         state.before += away;
         drop(state);
         self.back.notify_waiters();
@@ -175,12 +178,16 @@ impl Outage {
     pub(crate) fn time(&self) -> Duration {
         let state = self.lock();
         let now = state.since.zip(state.last).filter(|_| state.away.is_some());
-        state.before + now.map_or(Duration::ZERO, |(since, last)| last - since)
+        state.before
+            + now.map_or(Duration::ZERO, |(since, last)| {
+                last.saturating_duration_since(since)
+            })
     }
 
     /// A fault that may be everybody's.
     pub(crate) fn met(&self, fault: Fault) -> Met {
         let Fault {
+            now,
             question,
             sign,
             sent,
@@ -189,9 +196,9 @@ impl Outage {
             under_way,
         } = fault;
         let mut state = self.lock();
-        let now = Instant::now();
         let since = *state.since.get_or_insert(now);
-        state.last = Some(now);
+        // Whoever looked at the clock first may come second.
+        state.last = state.last.max(Some(now));
         if state.questions.len() < QUESTIONS && !state.questions.contains(&question) {
             state.questions.push(question);
         }
@@ -204,7 +211,8 @@ impl Outage {
             Sign::Turned => QUESTIONS,
         };
         let is_cause = sent < since;
-        let is_due = now - since >= SILENCE || too_old || is_last && !is_cause;
+        let is_due =
+            now.saturating_duration_since(since) >= SILENCE || too_old || is_last && !is_cause;
         if state.away.is_none() && state.questions.len() >= enough && is_due {
             state.times += 1;
             state.away = Some(now);
@@ -212,7 +220,10 @@ impl Outage {
         Met {
             stretch: state.stretch,
             is_cause,
-            away: state.away.map(|known| Away { since, known }),
+            away: state.away.map(|known| Away {
+                lasted: now.saturating_duration_since(since),
+                waited: now.saturating_duration_since(known),
+            }),
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) struct Question<'a> {
 pub(crate) struct Came {
     pub(crate) outcome: Result<Answer, TransportError>,
     pub(crate) reading: Option<Reading>,
-    /// When it left.
+    /// When it left, by the clock that stands still while the client is held.
     pub(crate) sent: Instant,
     /// Whether it has been said that the endpoint works.
     pub(crate) said: bool,
@@ -159,19 +159,17 @@ impl<'a> Question<'a> {
     }
 
     async fn wait_while_held(&self) -> Result<(), Error> {
-        if !*self.client.held.borrow() {
+        if !self.client.held.is_on() {
             return Ok(());
         }
         let watch = Watch::new(self.client, self.call);
         watch.on(WaitReason::Hold, None);
-        let mut held = self.client.held.subscribe();
-        let over = pin!(held.wait_for(|held| !held));
+        let over = pin!(self.client.held.until(false));
         tokio::select! {
             biased;
             () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
             () = self.client.halted.cancelled() => return Err(self.error(ErrorKind::Stopped)),
-            // The sender lives in the client.
-            _ = watch.until(over) => {}
+            () = watch.until(over) => {}
         }
         watch.over();
         Ok(())
@@ -186,7 +184,8 @@ impl<'a> Question<'a> {
         self.row(class, message, None)
     }
 
-    /// Waits for the gate, where no slot was kept, and for the limits. `None`: the gate has closed meanwhile.
+    /// Waits for the gate, where no slot was kept, and for the limits. `None`: the gate has closed meanwhile, or the
+    /// client is held.
     async fn may_send(
         &self,
         kept: Option<Slot<'a>>,
@@ -221,7 +220,8 @@ impl<'a> Question<'a> {
         Ok(slot)
     }
 
-    /// Waits for the limits. `None`: the gate has closed meanwhile, this slot is worth nothing.
+    /// Waits for the limits. `None`: the gate has closed meanwhile, this slot is worth nothing; or the client is held,
+    /// and that is what is waited for, not the limits.
     async fn permit(&self, slot: &Slot<'_>) -> Result<Option<Reserved<'a>>, Error> {
         let watch = Watch::new(self.client, self.call);
         let reserved = Reserved::wait(
@@ -241,15 +241,14 @@ impl<'a> Question<'a> {
                 biased;
                 () = self.call.stopping().cancelled() => return Err(self.error(ErrorKind::Stopped)),
                 () = slot.closed() => None,
+                () = self.client.held.until(true) => None,
                 reserved = watch.until(reserved) => Some(reserved),
             }
         };
         watch.over();
         self.tell_news();
         match reserved {
-            Some(Ok(reserved)) if slot.is_open() && !*self.client.held.borrow() => {
-                Ok(Some(reserved))
-            }
+            Some(Ok(reserved)) if slot.is_open() && !self.client.held.is_on() => Ok(Some(reserved)),
             Some(Ok(reserved)) => {
                 reserved.give_back();
                 Ok(None)
@@ -275,7 +274,8 @@ impl<'a> Question<'a> {
 
     /// One request, and its answer made safe.
     async fn send(&mut self, reserved: Reserved<'a>, slot: &mut Slot<'_>) -> Result<Came, Error> {
-        self.spent.start(|| self.client.outage.time());
+        let sent = self.client.held.clock();
+        self.spent.start(sent, || self.client.outage.time());
         self.attempt = self.call.next_attempt();
         let _in_flight = InFlight::new(&self.client.in_flight);
         let attempt = self.attempt;
@@ -284,13 +284,14 @@ impl<'a> Question<'a> {
         slot.sent();
         let start = Instant::now();
         let outcome = self.client.model.ask(self.request, attempt).await;
-        Box::pin(self.keep(outcome, start, reserved, slot)).await
+        Box::pin(self.keep(outcome, sent, start, reserved, slot)).await
     }
 
     /// Makes an answer safe.
     async fn keep(
         &self,
         outcome: Result<Answer, TransportError>,
+        sent: Instant,
         start: Instant,
         reserved: Reserved<'a>,
         slot: &mut Slot<'_>,
@@ -344,7 +345,7 @@ impl<'a> Question<'a> {
         Ok(Came {
             outcome,
             reading,
-            sent: start,
+            sent,
             said,
         })
     }

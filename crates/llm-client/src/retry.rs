@@ -51,7 +51,8 @@ impl Schedule {
 /// What one row has used up.
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
-    /// When the first request of this row left, and for how long the endpoint had been away by then.
+    /// When the first request of this row left, by the clock that stands still while the client is held, and for how
+    /// long the endpoint had been away by then.
     since: Option<(Instant, Duration)>,
     attempts: u32,
     unusable: u32,
@@ -64,8 +65,8 @@ pub(crate) struct Spent {
 }
 
 impl Spent {
-    pub(crate) fn start(&mut self, away: impl FnOnce() -> Duration) {
-        self.since.get_or_insert_with(|| (Instant::now(), away()));
+    pub(crate) fn start(&mut self, now: Instant, away: impl FnOnce() -> Duration) {
+        self.since.get_or_insert_with(|| (now, away()));
     }
 
     /// The number of the next repeat.
@@ -125,16 +126,18 @@ impl Spent {
         self.attempts + 1 >= options.max_attempts
     }
 
-    /// Whether the row would be too old after this wait. `away`: for how long the endpoint has been away, which makes
-    /// nobody older.
+    /// Whether the row would be too old after this wait. Neither the time in which the client was held makes it older,
+    /// which `now` leaves out, nor that in which the endpoint was away.
     pub(crate) fn too_old_after(
         &self,
         wait: Duration,
+        now: Instant,
         away: Duration,
         options: &RetryOptions,
     ) -> bool {
         let age = self.since.map_or(Duration::ZERO, |(since, before)| {
-            since.elapsed().saturating_sub(away.saturating_sub(before))
+            now.saturating_duration_since(since)
+                .saturating_sub(away.saturating_sub(before))
         });
         age.saturating_add(wait) > Duration::from_secs(options.max_row_s)
     }

@@ -310,6 +310,24 @@ fn numbers_that_cannot_be_set_are_refused_in_the_right_words() {
 }
 
 #[test]
+fn a_limit_that_is_set_twice_in_one_order_is_not_set_at_all() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 1);
+    let told = |values: [&str; 3]| {
+        let said = ctl(&folder, ["set"]).args(values).exits(2).stderr;
+        said.trim().to_owned()
+    };
+    assert_snapshot!(told(["rate_limit=5", "rate_limit=7", "burst=2"]), @"error: rate_limit is set twice, by `rate_limit=5` and by `rate_limit=7`: leave one of them out");
+    assert_snapshot!(told(["rate_limit=5", "token_limit=9", "model.rate_limit=5"]), @"error: rate_limit is set twice, by `rate_limit=5` and by `model.rate_limit=5`: leave one of them out");
+    assert_snapshot!(told(["burst=2", "concurrency=3", "run.concurrency_limit=auto"]), @"error: concurrency_limit is set twice, by `concurrency=3` and by `run.concurrency_limit=auto`: leave one of them out");
+    assert_snapshot!(told(["tokens_per_day=3", "burst=2", "limits.tokens_per_day=null"]), @"error: tokens_per_day is set twice, by `tokens_per_day=3` and by `limits.tokens_per_day=null`: leave one of them out");
+    let shown = ctl(&folder, ["show"]).exits(0).stderr;
+    assert_snapshot!(settled(&shown), @"rate_limit null, token_limit null, concurrency_limit 2");
+    ctl(&folder, ["drain"]).exits(0);
+    run.exits(130);
+}
+
+#[test]
 fn a_folder_with_a_long_path_is_steered_as_well() {
     let name = "x".repeat(150);
     let folder = Folder::offline().file("rows.jsonl", rows(60)).edit(

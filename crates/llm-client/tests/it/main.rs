@@ -20,6 +20,8 @@ mod fuzz_hints;
 #[cfg(test)]
 mod gone;
 #[cfg(test)]
+mod holding;
+#[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod limiter;

@@ -1,6 +1,7 @@
 //! An endpoint that goes away in the middle of a run, and comes back or does not.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -224,10 +225,18 @@ async fn the_time_in_which_the_endpoint_is_away_makes_no_row_older() {
 
 #[tokio::test(start_paused = true)]
 async fn a_row_is_as_young_after_an_outage_as_it_was_before_and_no_younger() {
-    for (odd, is_lost) in [(3, false), (9, true)] {
+    // A pause that somebody asks for meanwhile is the same time once more: it counts once.
+    for (odd, is_lost, is_held) in [
+        (3, false, false),
+        (9, true, false),
+        (3, false, true),
+        (9, true, true),
+    ] {
         let start = Instant::now();
         let faults: Mutex<HashMap<String, u32>> = Mutex::default();
-        // Some of those who waited for the endpoint meet so many faults more when it is back, each after three seconds.
+        let is_back = AtomicBool::new(false);
+        // Some of those who waited for the endpoint meet so many faults more once the first of them has found it back,
+        // each after three seconds.
         let model = Scripted::slow(3 * SECOND, move |_, request| {
             let mut faults = faults.lock().unwrap();
             match (start.elapsed().as_secs(), faults.get(&request.user)) {
@@ -236,6 +245,7 @@ async fn a_row_is_as_young_after_an_outage_as_it_was_before_and_no_younger() {
                     faults.insert(request.user.clone(), 0);
                     refused()
                 }
+                _ if !is_back.swap(true, Ordering::Relaxed) => Ok(Answer::text("good")),
                 (_, Some(met))
                     if *met < odd && request.user.ends_with(['1', '3', '5', '7', '9']) =>
                 {
@@ -246,10 +256,20 @@ async fn a_row_is_as_young_after_an_outage_as_it_was_before_and_no_younger() {
             }
         });
         let mut options = at_once(4);
+        // Else it is the next wait that is too long.
         options.retry.base_delay_s = 0.1;
+        options.retry.max_delay_s = 0.1;
         options.retry.max_attempts = 20;
         options.retry.max_row_s = 20;
-        let results = ask_all(&client(&model, options), 20, 4).await;
+        let client = client(&model, options);
+        let (results, ()) = tokio::join!(ask_all(&client, 20, 4), async {
+            tokio::time::sleep(100 * SECOND).await;
+            if is_held {
+                client.hold();
+            }
+            tokio::time::sleep(400 * SECOND).await;
+            client.go_on();
+        });
         let lost: Vec<String> = results
             .iter()
             .filter_map(|result| Some(result.as_ref().err()?.to_string()))
@@ -260,6 +280,23 @@ async fn a_row_is_as_young_after_an_outage_as_it_was_before_and_no_younger() {
             "{lost:?}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_not_waited_for_while_somebody_wants_nothing_sent() {
+    let model = away(5 * SECOND, 7000 * SECOND, refused);
+    let options = ClientOptions {
+        max_outage: 60 * SECOND,
+        ..at_once(4)
+    };
+    let client = client(&model, options);
+    let (results, ()) = tokio::join!(ask_all(&client, 40, 4), async {
+        tokio::time::sleep(30 * SECOND).await;
+        client.hold();
+        tokio::time::sleep(6965 * SECOND).await;
+        client.go_on();
+    });
+    all_are_good(&results);
 }
 
 #[tokio::test(start_paused = true)]
