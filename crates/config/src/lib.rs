@@ -49,6 +49,7 @@ mod input;
 mod key;
 mod layer;
 mod layers;
+mod line_ends;
 mod locate;
 mod node;
 mod origin;

@@ -23,40 +23,6 @@ pub(crate) fn line_of(failure: &impl Display) -> Option<usize> {
     line.parse().ok()
 }
 
-/// From the YAML reader's lines to those of an editor: the reader also breaks lines at U+0085,
-/// U+2028 and U+2029, as YAML 1.1 had it.
-#[derive(Default)]
-pub(crate) struct EditorLines(Option<Vec<usize>>);
-
-impl EditorLines {
-    pub(crate) fn new(text: &str) -> Self {
-        let odd = |c| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}');
-        if !text.contains(odd) {
-            return Self(None);
-        }
-        let mut lines = vec![1];
-        let mut line = 1;
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            match c {
-                '\r' if chars.peek() == Some(&'\n') => continue,
-                '\r' | '\n' => line += 1,
-                c if odd(c) => {}
-                _ => continue,
-            }
-            lines.push(line);
-        }
-        Self(Some(lines))
-    }
-
-    pub(crate) fn line(&self, line: usize) -> usize {
-        match &self.0 {
-            Some(lines) => lines.get(line.wrapping_sub(1)).copied().unwrap_or(line),
-            None => line,
-        }
-    }
-}
-
 /// The lines of the keys and list items of one document.
 #[derive(Default)]
 pub(crate) struct Lines {
@@ -103,11 +69,5 @@ mod tests {
         );
         assert_eq!(line_of(&HERE), Some(1));
         assert_eq!(line_of(&"another failure at line 3 column 1"), None);
-    }
-
-    #[test]
-    fn counts_lines_as_an_editor_does() {
-        let lines = EditorLines::new("a\u{2028}b\r\nc\nd");
-        assert_eq!([1, 2, 3, 4].map(|n| lines.line(n)), [1, 1, 2, 3]);
     }
 }

@@ -8,7 +8,8 @@ use serde::de::{
 };
 use serde_json::{Number, Value};
 
-use crate::locate::{EditorLines, HERE, line_of};
+use crate::line_ends::StandIns;
+use crate::locate::{HERE, line_of};
 
 /// How many values a document may hold after its aliases are written out.
 const MAX_NODES: usize = 50_000;
@@ -36,14 +37,15 @@ pub(crate) struct Entry {
 #[derive(Default)]
 pub(crate) struct Walk {
     nodes: Cell<usize>,
-    lines: EditorLines,
+    stand_ins: StandIns,
     refusal: RefCell<Option<String>>,
 }
 
 impl Walk {
-    pub(crate) fn new(text: &str) -> Self {
+    /// For a document in which these characters stand in for others.
+    pub(crate) fn new(stand_ins: StandIns) -> Self {
         Self {
-            lines: EditorLines::new(text),
+            stand_ins,
             ..Self::default()
         }
     }
@@ -58,19 +60,11 @@ impl Walk {
         self.refusal.borrow_mut().take()
     }
 
-    pub(crate) fn editor_line(&self, line: usize) -> usize {
-        self.lines.line(line)
-    }
-
     fn seed(&self) -> NodeSeed<'_, '_> {
         NodeSeed {
             walk: self,
             caught: None,
         }
-    }
-
-    fn line(&self, failure: &impl fmt::Display) -> Option<usize> {
-        line_of(failure).map(|line| self.lines.line(line))
     }
 
     fn refuse<E: Error>(&self, why: &str) -> E {
@@ -159,6 +153,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
+        let value = self.walk.stand_ins.back(value);
         self.leaf(Node::Leaf(value.into()))
     }
 
@@ -200,7 +195,7 @@ impl<'de> DeserializeSeed<'de> for ItemSeed<'_> {
             caught: Some(&mut caught),
         };
         match (seed.deserialize(deserializer), caught) {
-            (Err(failure), Some(node)) => Ok((self.0.line(&failure), node)),
+            (Err(failure), Some(node)) => Ok((line_of(&failure), node)),
             (Ok(node), _) => Ok((None, node)),
             (Err(failure), None) => Err(failure),
         }
@@ -218,7 +213,7 @@ impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
         // As a string, so that the key `0x10` or `true` keeps its letters.
         let read = deserializer.deserialize_str(NameVisitor(&mut caught));
         match (read, caught) {
-            (Err(failure), Some(name)) => Ok((name, self.0.line(&failure))),
+            (Err(failure), Some(name)) => Ok((self.0.stand_ins.back(&name), line_of(&failure))),
             _ => Err(self.0.refuse("a key must be a string, not a list or a map")),
         }
     }

@@ -12,6 +12,7 @@ use serde_yaml::Deserializer;
 
 use crate::FaultKind;
 use crate::key::{self, KeyPath};
+use crate::line_ends::StandIns;
 use crate::locate::Lines;
 use crate::node::{Entry, Node, Walk};
 use crate::wording::shown;
@@ -161,11 +162,16 @@ fn read(text: &str) -> Result<Node, Problem> {
     if open_brackets(text) > MAX_OPEN {
         return Err(too_deep(None));
     }
-    let walk = Walk::new(text);
+    let stand_ins = StandIns::new(text);
+    let text = stand_ins.put(text);
+    let text = text.as_ref();
+    let walk = Walk::new(stand_ins);
     let place = |error: &serde_yaml::Error| {
         let location = error.location();
-        let line = location.as_ref().map(|at| walk.editor_line(at.line()));
-        (line, location.map(|at| at.column()))
+        (
+            location.as_ref().map(|at| at.line()),
+            location.map(|at| at.column()),
+        )
     };
     // First without looking at any value: what is wrong now is wrong with the syntax, and its text
     // quotes nothing. Texts of the second reading may quote a value, which may be a secret.

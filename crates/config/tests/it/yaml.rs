@@ -2,6 +2,7 @@
 
 use data_generation_config::FaultKind;
 use insta::assert_snapshot;
+use serde_json::json;
 
 use crate::settings::{Settings, fault, layers, yaml};
 
@@ -29,6 +30,33 @@ fn marks_and_line_ends_of_other_systems_are_read() {
     let loaded = layers().file(&path).load::<Settings>().unwrap();
     assert_eq!(loaded.value.model.name, "x");
     assert_eq!(loaded.origins.of("model.stop").line(), Some(3));
+}
+
+#[test]
+fn only_line_feeds_and_carriage_returns_end_a_line() {
+    // YAML 1.1 ended lines at these three as well; then the blanks beside them would be lost.
+    for odd in ['\u{85}', '\u{2028}', '\u{2029}'] {
+        let text = format!("a {odd} \u{E000}\" b");
+        let written = json!({ "model": { "name": text } }).to_string();
+        assert_eq!(yaml(&written).value.model.name, text);
+
+        let loaded = yaml(&format!(
+            "model:\n  name: a {odd} b # {odd}\n  extra: {{a{odd}b: c}}\nrun:\n  extract: |\n    a\n    b {odd} c\n  share: 0.5\n"
+        ));
+        assert_eq!(loaded.value.model.name, format!("a {odd} b"));
+        assert_eq!(loaded.value.run.extract, format!("a\nb {odd} c\n"));
+        assert_eq!(loaded.value.model.extra[&format!("a{odd}b")], "c");
+        assert_eq!(loaded.origins.of("run.share").line(), Some(8));
+
+        let error = layers()
+            .text("c.yaml", format!("model: {{name: {odd}}}\nrun: ]\n"))
+            .load::<Settings>()
+            .unwrap_err();
+        assert_eq!(
+            (error.faults()[0].line(), error.faults()[0].column()),
+            (Some(2), Some(6))
+        );
+    }
 }
 
 #[test]
