@@ -12,6 +12,8 @@ mod classify;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod dead_connection;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;
