@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use data_generation::pipeline::{Command, State, Status as Found, Times};
+use data_generation::pipeline::{Command, State, Status as Found, Times, tokens_in_words};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -63,19 +63,9 @@ fn as_text(found: &Found) -> Vec<String> {
         "answers",
         format!("{} in the journal, {unjudged}", found.answers),
     );
-    let untold = match found.untold {
-        0 => String::new(),
-        some => format!(
-            " ({})",
-            counted(some, "answer does not say", "answers do not say")
-        ),
-    };
     part(
         "tokens",
-        format!(
-            "{} prompt + {} completion{untold}",
-            found.prompt_tokens, found.completion_tokens
-        ),
+        tokens_in_words(found.prompt_tokens, found.completion_tokens, found.untold),
     );
     if let Some(latencies) = &found.latencies {
         part(

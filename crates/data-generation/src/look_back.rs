@@ -52,9 +52,11 @@ impl LookBack<'_> {
         let (mut sent, mut most_tokens) = (Vec::new(), 0);
         for answer in &answers {
             let ago = self.ago(answer.at - answer.latency);
-            let usage = Usage::of_body(&answer.body, 0);
-            most_tokens = usage.total_tokens.max(most_tokens);
-            sent.push((ago, usage.total_tokens));
+            // Older versions did not keep what they guessed.
+            let prompt = answer.prompt_guess.unwrap_or(self.prompt_guess);
+            let usage = Usage::of_body(&answer.body, prompt);
+            most_tokens = usage.counted().max(most_tokens);
+            sent.push((ago, usage.counted()));
             // Another run may have had other prompts, and so answers of another length.
             if is_own {
                 client.learn_usage(usage);

@@ -81,7 +81,7 @@ impl Ask {
     }
 }
 
-fn usage(usage: LlmUsage) -> Usage {
+pub(crate) fn usage(usage: LlmUsage) -> Usage {
     Usage {
         prompt_tokens: usage.prompt_tokens,
         completion_tokens: usage.completion_tokens,
@@ -219,7 +219,12 @@ impl Call for RowCall<'_> {
         self.cx.next_attempt()
     }
 
-    fn paid<'a>(&'a self, answer: &'a Answer, attempt: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+    fn paid<'a>(
+        &'a self,
+        answer: &'a Answer,
+        usage: LlmUsage,
+        attempt: u32,
+    ) -> BoxFuture<'a, Result<(), BoxError>> {
         async move {
             let paid = PaidAnswer {
                 key: &self.key,
@@ -227,6 +232,7 @@ impl Call for RowCall<'_> {
                 status: answer.status,
                 at: answer.at,
                 latency: answer.latency,
+                prompt_guess: usage.estimated.then_some(usage.prompt_tokens),
                 body: &answer.body,
             };
             self.cx
@@ -274,7 +280,7 @@ impl Call for RowCall<'_> {
                 }
                 self.cx.answered(*status, *latency);
                 if let Some(usage) = usage {
-                    self.cx.spent(usage.prompt_tokens, usage.completion_tokens);
+                    self.cx.spent(self::usage(*usage));
                 }
             }
             LlmEvent::Retrying {

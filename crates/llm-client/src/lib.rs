@@ -35,6 +35,7 @@ mod client;
 mod error;
 mod estimate;
 mod failure;
+mod fit;
 mod gate;
 mod hints;
 mod hold;

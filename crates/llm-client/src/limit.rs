@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::announced::Announced;
 use crate::kept::{Kept, Origin};
-use crate::ledger::{Ledger, Limit, Micros};
+use crate::ledger::{Ledger, Limit, Micros, Unit};
 use crate::pace::{Pace, Slowed};
 use crate::queue::{Lane, Place, Queue};
 use crate::share::{Books, News, Share};
@@ -69,6 +69,8 @@ struct State {
     pace: Pace,
     /// Only the first one watches the clock.
     waiting: Queue,
+    /// What it waits for, and the others behind it too.
+    first_waits_for: Option<Limit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub(crate) struct Need {
     pub(crate) tokens: u64,
     /// Nobody knows what one costs: only one such request is under way, and those after it know.
     pub(crate) is_first: bool,
+    /// Too few answers have told what one costs: it may be much less.
+    pub(crate) is_unknown: bool,
 }
 
 /// A limit that would have to be waited for longer than anybody wants to.
@@ -135,6 +139,7 @@ impl Limiter {
             first_is_out: false,
             pace: Pace::default(),
             waiting: Queue::default(),
+            first_waits_for: None,
         };
         let start = BEFORE + start;
         if options.share.is_some() {
@@ -178,7 +183,7 @@ impl Limiter {
     ) -> Result<Permit<'_>, TooLong> {
         let need = || Need {
             tokens: tokens(),
-            is_first: false,
+            ..Need::default()
         };
         self.acquire_in(Lane::New, need, longest, on_wait).await
     }
@@ -276,6 +281,7 @@ impl Limiter {
         let mut state = self.lock();
         // Whoever sets them knows better.
         state.pace = Pace::default();
+        state.first_waits_for = None;
         state.with_books(self, now, |books| {
             books.kept.set(options);
             books.keep();
@@ -424,7 +430,8 @@ impl Limiter {
             let (at, limit) = state.ledger.earliest(now, tokens);
             // Exact for whoever has just come, and only he tells of it.
             let ahead = state.waiting.ahead(place) as u64;
-            let limit = limit.or_else(|| state.ledger.limits().next());
+            let limit = state.first_waits_for.or(limit);
+            let limit = limit.or_else(|| state.ledger.slowest(tokens));
             let others = state
                 .share
                 .as_ref()
@@ -432,7 +439,7 @@ impl Limiter {
             let pace = state.ledger.pace(tokens).saturating_mul(others + 1);
             let wait = (at - now).saturating_add(pace.saturating_mul(ahead));
             let kind = limit.map_or(LimitKind::Requests, Limit::kind);
-            let limit = limit.map_or_else(String::new, |limit| state.in_words(limit, now));
+            let limit = limit.map_or_else(String::new, |limit| state.why(limit, need, now));
             return Front::Behind(limit, kind, Duration::from_micros(wait));
         }
         let taken = state.with_books(self, now, |books| {
@@ -449,8 +456,12 @@ impl Limiter {
             }
         });
         match taken {
-            Err((at, limit)) => Front::At(self.at(at), state.in_words(limit, now), limit.kind()),
+            Err((at, limit)) => {
+                state.first_waits_for = Some(limit);
+                Front::At(self.at(at), state.why(limit, need, now), limit.kind())
+            }
             Ok(entry) => {
+                state.first_waits_for = None;
                 let finds_out = state.unknown == Unknown::Ask;
                 if finds_out {
                     state.unknown = Unknown::Asked;
@@ -528,6 +539,17 @@ impl State {
             Origin::Setting(_) | Origin::Endpoint => "",
         };
         format!("{limit}{why}")
+    }
+
+    /// The same for somebody who waits: also why for so long, where hardly two fit into it as long as nobody knows
+    /// better.
+    fn why(&self, limit: Limit, need: Need, now: Micros) -> String {
+        let words = self.in_words(limit, now);
+        let goes_alone = limit.unit == Unit::Tokens && need.tokens.saturating_mul(2) > limit.amount;
+        match need.is_unknown && goes_alone {
+            true => format!("{words}, until the first answers tell what one costs"),
+            false => words,
+        }
     }
 
     /// Looks at the books and changes them: those of this process, or those that it shares.

@@ -218,6 +218,7 @@ mod tests {
                 status: 200,
                 at: second(n),
                 latency: Duration::from_millis(n),
+                prompt_guess: None,
                 body: body.as_bytes(),
             };
             push_numbered(&mut lines, n + 1, &tail(RowId([1; 16]), "ask", &answer));

@@ -45,7 +45,7 @@ use crate::unjournaled::{Loss, UnderWay};
 ///                     let body = row.json().as_bytes().to_vec(); // a real step sends its request here
 ///                     let (at, latency) = (SystemTime::now(), Duration::ZERO);
 ///                     cx.answered(Some(200), latency);
-///                     cx.journal(PaidAnswer { key: &key, attempt, status: 200, at, latency, body: &body }).await?;
+///                     cx.journal(PaidAnswer { key: &key, attempt, status: 200, at, latency, prompt_guess: None, body: &body }).await?;
 ///                     (body, attempt)
 ///                 }
 ///             };
@@ -390,13 +390,11 @@ impl StepContext<'_> {
     }
 
     /// Counts tokens that were paid for in this command: for [`Report`](crate::Report) and observers.
-    pub fn spent(&self, prompt_tokens: u64, completion_tokens: u64) {
-        self.shared
-            .counters
-            .count_tokens(prompt_tokens, completion_tokens);
+    pub fn spent(&self, usage: Usage) {
+        self.shared.counters.count_tokens(usage);
         self.shared.event(&Event::Spent {
-            prompt_tokens,
-            completion_tokens,
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
         });
     }
 

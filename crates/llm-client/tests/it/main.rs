@@ -38,6 +38,7 @@ mod scripted;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod sizes;
 mod slowing;
 #[cfg(test)]
 mod stopping;
