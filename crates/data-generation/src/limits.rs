@@ -265,10 +265,9 @@ pub(crate) fn file(
     })
 }
 
-/// What is odd about the limits of tokens: an answer may be as long as all that may be sent.
-pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> {
+/// The lowest limit of tokens, and its setting.
+pub(crate) fn lowest_of_tokens(settings: &Settings) -> Option<(&'static str, u64)> {
     let Settings { model, limits, .. } = settings;
-    let most = model.max_tokens.map(u64::from)?;
     let a_minute = model.token_limit.map(NonZeroU64::from);
     let all = [
         ("limits.tokens_per_second", limits.tokens_per_second),
@@ -278,7 +277,14 @@ pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> 
     let named = all
         .into_iter()
         .filter_map(|(key, limit)| Some((key, limit?.get())));
-    let (key, limit) = named.min_by_key(|(_, limit)| *limit)?;
+    named.min_by_key(|(_, limit)| *limit)
+}
+
+/// What is odd about the limits of tokens: an answer may be as long as all that may be sent.
+pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> {
+    let model = &settings.model;
+    let most = model.max_tokens.map(u64::from)?;
+    let (key, limit) = lowest_of_tokens(settings)?;
     if model.provider == Provider::Offline || most < limit {
         return None;
     }

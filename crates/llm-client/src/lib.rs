@@ -82,4 +82,4 @@ pub use offline::Offline;
 pub use openai::OpenAi;
 pub use options::{ClientOptions, OpenAiOptions, ReasoningPolicy, RetryOptions, Timeouts};
 pub use rates::{LimitOptions, Rates};
-pub use reply::{Reply, Usage, estimate_tokens};
+pub use reply::{Reply, Usage, estimate_tokens, least_tokens};

@@ -59,9 +59,14 @@ pub(crate) fn with_margin(tokens: u64) -> u64 {
     tokens.saturating_add(tokens / 5).saturating_add(10)
 }
 
-/// No tokenizer makes fewer tokens of a text: eight letters of English, four characters of another script, and no
-/// white space at all.
-pub(crate) fn least_tokens(text: &str) -> u64 {
+/// No tokenizer makes fewer tokens of a text than this: eight letters of English, four characters of another script,
+/// and no white space at all.
+///
+/// ```
+/// use data_generation_llm_client::{estimate_tokens, least_tokens};
+/// assert_eq!((estimate_tokens("four   \n\n letters!"), least_tokens("four   \n\n letters!")), (5, 1));
+/// ```
+pub fn least_tokens(text: &str) -> u64 {
     let letters = text.bytes().filter(u8::is_ascii_graphic).count() as u64;
     let other = text.bytes().filter(|byte| !byte.is_ascii()).count() as u64;
     letters / 8 + other / 12

@@ -111,7 +111,7 @@ pub struct Latencies {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let place = Place { output_dir: dir.path().into(), experiment_name: "demo".into(), need_time_stamp: false };
 /// # let report = Run::new(place, Source::rows([serde_json::json!({"n": 1})]), Workflow::new()).execute().await?;
-/// let status = status(&report.run_dir, |_body| None)?;
+/// let status = status(&report.run_dir, |_body, _prompt_guess| Usage::default())?;
 /// assert_eq!((status.ok, status.failed, status.pending), (1, 0, Some(0)));
 /// assert_eq!(status.state, State::Finished);
 /// # Ok::<(), data_generation_pipeline_core::Error>(())

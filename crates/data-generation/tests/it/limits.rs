@@ -378,3 +378,14 @@ async fn a_burst_may_be_set_while_a_run_works() {
         assert!(expected.contains(&took), "burst {burst}: {took} s");
     }
 }
+
+#[test]
+fn a_row_that_never_fits_is_found_by_the_check_with_its_line() {
+    let home = Home::new();
+    let pipeline = home.builder().own_model(timed().0);
+    let pipeline = pipeline.token_limit(Some(2_000)).build().unwrap();
+    let [fits, long] = [10_000, 20_000].map(|length| "x".repeat(length));
+    let checked = pipeline.check(words(&["a", &fits, &long])).unwrap();
+    assert_eq!(checked.problems.total, 1);
+    insta::assert_snapshot!(checked.problems.first[0].to_string(), @"rows:3: the prompt alone has about 5002 tokens, and `model.token_limit` is 2000: it never fits; raise the limit if the endpoint allows more, or shorten the row");
+}
