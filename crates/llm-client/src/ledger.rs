@@ -60,9 +60,11 @@ impl Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            Unit::Requests => "requests",
-            Unit::Tokens => "tokens",
+        let unit = match (self.unit, self.amount) {
+            (Unit::Requests, 1) => "request",
+            (Unit::Requests, _) => "requests",
+            (Unit::Tokens, 1) => "token",
+            (Unit::Tokens, _) => "tokens",
         };
         let window = match self.window / SECOND {
             1 => "a second".to_owned(),
@@ -279,6 +281,15 @@ impl Ledger {
         for meter in &mut self.meters {
             if meter.limit.is_like(like) {
                 meter.add(now / meter.piece(), amount);
+            }
+        }
+    }
+
+    /// Nothing that was sent is to be counted here any more: somebody has told how much it was.
+    pub(crate) fn knows_all(&mut self, like: Limit) {
+        for meter in &mut self.meters {
+            if meter.limit.is_like(like) {
+                meter.since = 0;
             }
         }
     }

@@ -263,6 +263,13 @@ impl Limiter {
         }
     }
 
+    /// The longest stretch of time that a limit looks back on.
+    pub(crate) fn longest_window(&self) -> Option<Duration> {
+        let state = self.lock();
+        let windows = state.ledger.limits().map(|limit| limit.window);
+        windows.max().map(Duration::from_micros)
+    }
+
     /// Whether it is counted already what this source has sent.
     pub(crate) fn knows(&self, source: u64) -> bool {
         let now = self.now();
@@ -494,6 +501,10 @@ fn use_up(books: &mut Books<'_>, limit: Limit, said: &Announced, now: Micros, is
     let others = used.saturating_sub(books.ledger().used(limit, now));
     if others > tolerated {
         books.change().others(limit, now, others);
+    }
+    // The endpoint has counted whatever left before.
+    if is_fresh && said.remaining.is_some() {
+        books.change().knows_all(limit);
     }
 }
 

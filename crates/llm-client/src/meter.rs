@@ -267,8 +267,17 @@ impl Meter {
         for (number, amount) in &self.pieces {
             another.add(number * self.piece() / another.piece(), *amount);
         }
-        another.since = self.since.max(now.saturating_sub(self.limit.window));
-        another.sources.clone_from(&self.sources);
+        let begin = now.saturating_sub(self.limit.window);
+        if limit.window <= self.limit.window {
+            another.since = self.since.max(begin);
+            another.sources.clone_from(&self.sources);
+        } else {
+            // What left before this one began to remember has to be looked up, whoever sent it.
+            another.since = match self.since {
+                since if since == never() || !self.sources.is_empty() => begin,
+                since => since.max(begin),
+            };
+        }
         another
     }
 
