@@ -191,7 +191,7 @@ pub(crate) fn pending(manifest: &Manifest, ok: u64, failed: u64) -> Option<u64> 
     }
     let through = manifest.last_through_an_input();
     let takes = through.and_then(|command| command.takes);
-    let rows = takes.or(manifest.input.rows)?;
+    let rows = takes.unwrap_or(manifest.input.rows?);
     Some(rows.saturating_sub(ok + failed))
 }
 
