@@ -210,7 +210,8 @@ impl Wheel {
             paused: now.paused,
             draining: self.stop.is_stopping(),
             in_flight: now.in_flight,
-            waits: self.screen.waits(),
+            // Who is ending waits for what is under way alone.
+            waits: self.screen.waits().filter(|_| !self.stop.is_stopping()),
             but,
             keep,
         }
