@@ -540,7 +540,8 @@ impl World {
                 while let Poll::Ready(Some(())) = process.work.poll_next_unpin(cx) {}
             }
         }
-        let is_done = self.processes.iter().all(|process| process.work.is_empty());
+        let mut processes = self.processes.iter();
+        let is_done = processes.all(|process| process.stopped.is_some() || process.work.is_empty());
         match is_done && until_done {
             true => Poll::Ready(true),
             false => timer.poll(cx).map(|()| false),
@@ -551,21 +552,17 @@ impl World {
     async fn come_to_an_end(&mut self, wishes: &Wishes) {
         self.heal();
         self.begin(wishes);
+        // Nobody needs those who stand still, not even where it is their turn.
+        for process in &mut self.processes {
+            process.stopped = process.stopped.map(|_| Instant::now() + 1_000 * LONGEST);
+        }
+        self.serve_all().await;
         for process in &mut self.processes {
             process.stopped = None;
             let now = since(self.start);
             self.server.borrow_mut().stops(process.number, false, now);
         }
-        for _ in 0..1_000 {
-            if !self.server.borrow().is_waiting() {
-                break;
-            }
-            self.pass(10 * LOOK_EVERY, true).await;
-        }
-        assert!(
-            !self.server.borrow().is_waiting(),
-            "somebody waits in the end"
-        );
+        self.serve_all().await;
         self.pass(Duration::from_secs(125), false).await;
         if self.server.borrow().has_pushed_back {
             for at in 0..self.processes.len() {
@@ -578,6 +575,19 @@ impl World {
             }
         }
         self.use_up().await;
+    }
+
+    async fn serve_all(&mut self) {
+        for _ in 0..1_000 {
+            if !self.server.borrow().is_waiting() {
+                break;
+            }
+            self.pass(10 * LOOK_EVERY, true).await;
+        }
+        assert!(
+            !self.server.borrow().is_waiting(),
+            "somebody waits in the end"
+        );
     }
 
     /// All ask for as much as they can get.

@@ -438,6 +438,17 @@ async fn left(limiter: &Limiter) -> usize {
 const SECONDS: Duration = Duration::from_secs(5);
 
 #[tokio::test(start_paused = true)]
+async fn what_one_gives_back_others_may_send() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (a_day(&file, 10), a_day(&file, 10));
+    let permit = one.acquire().await;
+    assert_eq!(left(&other).await, 9);
+    permit.give_back();
+    assert_eq!(left(&other).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_sent_while_the_file_could_not_be_used_is_in_it_afterwards() {
     let dir = tempfile::tempdir().unwrap();
     let (file, aside) = (dir.path().join("x"), dir.path().join("aside"));

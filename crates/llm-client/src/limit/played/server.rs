@@ -27,6 +27,12 @@ struct Known {
     is_stopped: bool,
 }
 
+impl Known {
+    fn is_there(&self) -> bool {
+        self.ended.is_none() && !self.is_stopped
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Server {
     arrivals: Vec<Arrival>,
@@ -118,8 +124,7 @@ impl Server {
     pub(super) fn nobody_waits_for_ever(&self, now: Micros) {
         let longest = 60 * SECOND * (MOST as u64 + 4);
         for (who, process) in self.processes.iter().enumerate() {
-            let is_there = process.ended.is_none() && !process.is_stopped;
-            if is_there && process.waiting > 0 {
+            if process.is_there() && process.waiting > 0 {
                 let waits = now - process.still_since;
                 assert!(
                     waits <= longest,
@@ -131,8 +136,8 @@ impl Server {
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        let mut all = self.processes.iter();
-        all.any(|process| process.ended.is_none() && process.waiting > 0)
+        let mut there = self.processes.iter().filter(|known| known.is_there());
+        there.any(|process| process.waiting > 0)
     }
 
     /// The lowest of each limit that living processes keep, as far as `who` can know.
