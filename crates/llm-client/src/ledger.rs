@@ -217,6 +217,13 @@ impl Ledger {
             .unwrap_or((now, None))
     }
 
+    /// When the windows have room for a request of so many tokens, however far apart requests leave.
+    pub(crate) fn room(&self, now: Micros, tokens: u64) -> Micros {
+        let meters = self.meters.iter();
+        let rooms = meters.map(|meter| meter.has_room(now, tokens));
+        rooms.max().unwrap_or(now)
+    }
+
     /// A request leaves.
     pub(crate) fn take(&mut self, now: Micros, tokens: u64) -> Entry {
         let meters = self.meters.iter_mut();

@@ -119,9 +119,14 @@ impl fmt::Display for TooLong {
 impl Limiter {
     /// Keeps these limits.
     pub fn new(options: &LimitOptions) -> Limiter {
-        let kept = Kept::new(options);
         // Those who share limits need one clock; others get one on which the past has a place.
         let start = options.share.as_ref().map_or(0, |_| micros_since_boot());
+        Limiter::begin(options, start)
+    }
+
+    /// The same where the clock says this now.
+    fn begin(options: &LimitOptions, start: Micros) -> Limiter {
+        let kept = Kept::new(options);
         let mut state = State {
             ledger: Ledger::new(kept.all(), kept.burst),
             kept,
@@ -444,12 +449,12 @@ impl Limiter {
         }
         let taken = state.with_books(self, now, |books| {
             if let (at, Some(limit)) = books.ledger().earliest(now, tokens) {
-                books.wait(at, tokens);
+                books.wait(tokens);
                 return Err((at, limit));
             }
             match books.ledger().slowest(tokens) {
                 Some(limit) if !books.is_own_turn(tokens) => {
-                    books.wait(now, tokens);
+                    books.wait(tokens);
                     Err((books.look_again(tokens), limit))
                 }
                 _ => Ok(books.take(tokens)),
@@ -569,5 +574,7 @@ enum Front<'a> {
     Behind(String, LimitKind, Duration),
 }
 
+#[cfg(test)]
+mod played;
 #[cfg(test)]
 mod tests;

@@ -116,7 +116,13 @@ impl Meter {
         let weight = self.weight(tokens);
         let ahead = self.space(weight).saturating_mul(burst - 1);
         let spaced = self.next.saturating_sub(ahead);
-        spaced.max(self.room(now, weight)).max(self.held).max(now)
+        spaced.max(self.has_room(now, tokens))
+    }
+
+    /// The same for whoever may leave at any distance from the others.
+    pub(crate) fn has_room(&self, now: Micros, tokens: u64) -> Micros {
+        let room = self.room(now, self.weight(tokens));
+        room.max(self.held).max(now)
     }
 
     /// When so much more fits into the window.
