@@ -240,6 +240,9 @@ fn conclude(
         let stopped = report.stopped.as_ref().map(|reason| reason.kind);
         if report.counts.pending > 0 || stopped == Some(StopKind::Io) {
             output::line(&format!("  to go on: {}", (manner.go_on)(&report)));
+            if let Some(what) = of_what_was_set(&report) {
+                output::line(&format!("            {what}"));
+            }
         }
         if log.dropped_lines() > 0 {
             output::line(&format!(
@@ -268,6 +271,11 @@ fn how_to_go_on(report: &Report) -> String {
             format!("what `datagen status --run {dir}` names")
         }
     }
+}
+
+fn of_what_was_set(report: &Report) -> Option<String> {
+    let manifest = Manifest::of_run(&report.run_dir).ok()?;
+    GoOn::with(&manifest, &report.run_dir).of_what_was_set()
 }
 
 fn summary(report: &Report) -> Value {

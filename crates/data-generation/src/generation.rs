@@ -410,6 +410,7 @@ impl DataGenerationPipeline {
             client,
             base_url: self.settings.model.base_url.clone(),
             offline,
+            steering: steering.clone(),
         };
         let workflow = Workflow::new().again_at_most(run.extract_retries).then(ask);
         Ok(match extractor {

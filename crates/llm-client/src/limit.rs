@@ -123,9 +123,14 @@ impl fmt::Display for TooLong {
 impl Limiter {
     /// Keeps these limits.
     pub fn new(options: &LimitOptions) -> Limiter {
-        let kept = Kept::new(options);
         // Those who share limits need one clock; others get one on which the past has a place.
         let start = options.share.as_ref().map_or(0, |_| micros_since_boot());
+        Limiter::begin(options, start)
+    }
+
+    /// The same where the clock says this now.
+    fn begin(options: &LimitOptions, start: Micros) -> Limiter {
+        let kept = Kept::new(options);
         let mut state = State {
             ledger: Ledger::new(kept.all(), kept.burst),
             kept,
@@ -266,6 +271,13 @@ impl Limiter {
             Some(share) => share.look_back(source, sent),
             None => state.ledger.look_back(source, &sent, now),
         }
+    }
+
+    /// The longest stretch of time that a limit looks back on.
+    pub(crate) fn longest_window(&self) -> Option<Duration> {
+        let state = self.lock();
+        let windows = state.ledger.limits().map(|limit| limit.window);
+        windows.max().map(Duration::from_micros)
     }
 
     /// Whether it is counted already what this source has sent.
@@ -444,12 +456,12 @@ impl Limiter {
         }
         let taken = state.with_books(self, now, |books| {
             if let (at, Some(limit)) = books.ledger().earliest(now, tokens) {
-                books.wait(at, tokens);
+                books.wait(tokens);
                 return Err((at, limit));
             }
             match books.ledger().slowest(tokens) {
                 Some(limit) if !books.is_own_turn(tokens) => {
-                    books.wait(now, tokens);
+                    books.wait(tokens);
                     Err((books.look_again(tokens), limit))
                 }
                 _ => Ok(books.take(tokens)),
@@ -505,6 +517,10 @@ fn use_up(books: &mut Books<'_>, limit: Limit, said: &Announced, now: Micros, is
     let others = used.saturating_sub(books.ledger().used(limit, now));
     if others > tolerated {
         books.change().others(limit, now, others);
+    }
+    // The endpoint has counted whatever left before.
+    if is_fresh && said.remaining.is_some() {
+        books.change().knows_all(limit);
     }
 }
 
@@ -580,5 +596,7 @@ enum Front<'a> {
     Behind(String, LimitKind, Duration),
 }
 
+#[cfg(test)]
+mod played;
 #[cfg(test)]
 mod tests;

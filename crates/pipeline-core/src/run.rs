@@ -306,7 +306,10 @@ impl Job {
         manifest.hashes = self.hashes.clone();
         let (settings, command) = (self.settings.clone(), self.command.clone());
         match facts {
-            Some(facts) => manifest.begin(facts, settings, command),
+            Some(facts) => {
+                manifest.begin(facts, settings, command);
+                manifest.note_takes(plan.rows);
+            }
             None => manifest.begin_with_rows(settings, command),
         }
         manifest.equal_rows |= equal_rows;
@@ -393,6 +396,7 @@ impl Job {
             times: shared.clock.times(),
         };
         manifest.note_unjournaled(shared.unjournaled.list());
+        manifest.note_steered(self.workflow.steered());
         // The manifest has what the command did.
         manifest.end(&report);
         report = report.with_left(left);

@@ -31,8 +31,8 @@ pub struct Status {
     pub ok: u64,
     /// Rows that are failed.
     pub failed: u64,
-    /// Rows of the last input that are neither; `None` where nobody knows how many it has. While a run works, and
-    /// after a kill, finished rows that its input does not have are taken for rows of it.
+    /// Rows of the last input that are neither, or of those of it that the last run takes; `None` where nobody knows
+    /// how many it has. While a run works, and after a kill, finished rows that its input does not have are taken for rows of it.
     pub pending: Option<u64>,
     /// Failed rows by class, most first.
     pub classes: Vec<(String, u64)>,
@@ -191,7 +191,9 @@ pub(crate) fn pending(manifest: &Manifest, ok: u64, failed: u64) -> Option<u64> 
         let had = counts.ok + counts.skipped + counts.failed;
         return Some(counts.pending + had.saturating_sub(ok + failed));
     }
-    let rows = manifest.input.rows?;
+    let through = manifest.last_through_an_input();
+    let takes = through.and_then(|command| command.takes);
+    let rows = takes.unwrap_or(manifest.input.rows?);
     Some(rows.saturating_sub(ok + failed))
 }
 

@@ -167,7 +167,7 @@ async fn a_wait_that_is_too_long_is_refused_with_its_length() {
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the limit of 1 requests a day is used up"
+        "the limit of 1 request a day is used up"
     );
     assert!(refused.wait > Duration::from_secs(86_000));
 }
