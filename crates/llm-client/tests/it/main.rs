@@ -39,6 +39,7 @@ mod scripted;
 mod server;
 #[cfg(test)]
 mod sizes;
+#[cfg(test)]
 mod slowing;
 #[cfg(test)]
 mod stopping;
