@@ -104,7 +104,7 @@ pub struct Latencies {
 /// prompt where the answer does not say.
 ///
 /// ```
-/// use data_generation_pipeline_core::{State, status};
+/// use data_generation_pipeline_core::{State, Usage, status};
 /// # use data_generation_pipeline_core::{Place, Run, Source, Workflow};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
