@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::announced::Announced;
 use crate::kept::{Kept, Origin};
-use crate::ledger::{Ledger, Limit, Micros, Unit};
+use crate::ledger::{Ledger, Limit, Micros};
 use crate::pace::{Pace, Slowed};
 use crate::queue::{Lane, Place, Queue};
 use crate::share::{Books, News, Share};
@@ -561,7 +561,9 @@ impl State {
     /// better.
     fn why(&self, limit: Limit, need: Need, now: Micros) -> String {
         let words = self.in_words(limit, now);
-        let goes_alone = limit.unit == Unit::Tokens && need.tokens.saturating_mul(2) > limit.amount;
+        // Nobody waits for a day: it is used up.
+        let goes_alone =
+            limit.kind() == LimitKind::Tokens && need.tokens.saturating_mul(2) > limit.amount;
         match need.is_unknown && goes_alone {
             true => format!("{words}, until the first answers tell what one costs"),
             false => words,
