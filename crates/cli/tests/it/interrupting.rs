@@ -183,9 +183,9 @@ fn a_terminal_that_is_closed_costs_no_answer() {
         _ => Answer::good("fine").after(Duration::from_millis(400)),
     });
     let folder = Folder::asking(&server).file("rows.jsonl", rows(200));
-    let mut run = folder
-        .datagen(["run", "--json", "--concurrency", "2"])
-        .start();
+    // The tests themselves may be run under nohup.
+    let script = "exec env --default-signal=HUP \"$DATAGEN\" run --json --concurrency 2";
+    let mut run = folder.shell(script).start();
     run.until("two more are under way", |_| server.hits() >= 4);
     run.signal(Signal::HUP);
     let ended = run.exits(130);
