@@ -1,11 +1,12 @@
-//! What was sent before counts against the limits: by this run, and by others of its experiment.
+//! What was sent before counts against the limits: by this run, by others of its experiment, and by its forks.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use data_generation_llm_client::{Client, Usage};
-use data_generation_pipeline_core::{JournaledAnswer, Manifest, Past};
+use data_generation_llm_client::{Client, OpenAi, Usage};
+use data_generation_pipeline_core::{AHEAD, JournaledAnswer, Manifest, Past};
+use serde_json::Value;
 
 /// From so many answers on the dearest of them says what one may cost.
 const ENOUGH: usize = 8;
@@ -38,31 +39,41 @@ impl Recall {
     /// Looks back where limits that are in force since then do not know what was sent before. It reads files, so
     /// somebody else does it: whoever sets a limit does not wait, nor does the run.
     pub(crate) fn for_new_limits(&self, client: &Arc<Client>, now: SystemTime, under_way: usize) {
-        let Some(window) = client.longest_window() else {
-            return;
-        };
-        if client.knows_of(&source_of(&self.dir)) {
+        if self.is_needed(client).is_none() {
             return;
         }
         let (recall, client) = (self.clone(), Arc::clone(client));
-        let look = move || {
-            let look_back = LookBack {
-                client: &client,
-                base_url: &recall.base_url,
-                prompt_guess: recall.prompt_guess,
-                now,
-                window,
-                at_work: Some(under_way as u64),
-            };
-            match Past::so_far(recall.dir) {
-                Ok(past) => look_back.at(&past),
-                Err(error) => tracing::warn!(%error, "what was sent before could not be read"),
-            }
-        };
+        let look = move || recall.at_once(&client, now, under_way);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(look)),
             Err(_) => drop(std::thread::spawn(look)),
         }
+    }
+
+    /// The same before anything else happens: where the endpoint has just told what its limits are, others wait for just
+    /// that.
+    pub(crate) fn at_once(&self, client: &Client, now: SystemTime, under_way: usize) {
+        let Some(window) = self.is_needed(client) else {
+            return;
+        };
+        let look_back = LookBack {
+            client,
+            base_url: &self.base_url,
+            prompt_guess: self.prompt_guess,
+            now,
+            window,
+            at_work: Some(under_way as u64),
+        };
+        match Past::so_far(self.dir.clone()) {
+            Ok(past) => look_back.at(&past),
+            Err(error) => tracing::warn!(%error, "what was sent before could not be read"),
+        }
+    }
+
+    /// How far the limits look back, where there is one that does not know what was sent before.
+    fn is_needed(&self, client: &Client) -> Option<Duration> {
+        let window = client.longest_window()?;
+        (!client.knows_of(&source_of(&self.dir))).then_some(window)
     }
 }
 
@@ -71,31 +82,63 @@ fn source_of(dir: &Path) -> PathBuf {
     std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
+/// Whom the commands of a run asked, and whether those who share limits know of it.
+struct Commands {
+    base_urls: Vec<Value>,
+    shares: Vec<Value>,
+}
+
+/// Who counts what a command has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Whoever looks back on the run.
+    Run,
+    /// The same, also where limits are shared: this command shared none.
+    Apart,
+    /// Another endpoint, or another look back.
+    Others,
+}
+
 impl LookBack<'_> {
-    /// Counts what this run has sent, and what others of its experiment have sent to the same endpoint.
+    /// Counts what this run has sent, and what others of its experiment and its forks have sent to the same endpoint.
     pub(crate) fn at(&self, past: &Past<'_>) {
-        past.assume_under_way(self.count(past, true));
+        let mut ahead = 0;
+        let under_way = self.count(past, true, &mut ahead);
+        past.assume_under_way(under_way);
         for other in past.others_since(self.since()) {
-            if self.is_same_endpoint(&other.manifest) {
+            if self.is_same_provider(&other.manifest) {
                 // Nothing of it is written down: the other run says the same to whoever looks next.
-                self.count(&other.past, false);
+                self.count(&other.past, false, &mut ahead);
             }
+        }
+        if ahead > 0 {
+            past.warn(format!(
+                "{ahead} of the answers that were kept before have times that are still to come: the clock of this \
+                 machine is behind, or was ahead when they came; they count as sent just now, so the limits may be \
+                 waited for; that is over with the first answer of this command, if the clock is right now"
+            ));
         }
     }
 
     /// Counts what one run has sent. Returns how many requests were under way when its last command died.
-    fn count(&self, past: &Past<'_>, is_own: bool) -> u64 {
+    fn count(&self, past: &Past<'_>, is_own: bool, all_ahead: &mut usize) -> u64 {
         let (client, since) = (self.client, self.since());
         let source = source_of(past.dir());
-        if client.knows_of(&source) {
+        let commands = Commands {
+            base_urls: past.setting_of_commands("model.base_url"),
+            shares: past.setting_of_commands("limits.share"),
+        };
+        let is_known = client.knows_of(&source);
+        let numbers = 0..past.commands().len();
+        if is_known
+            && !numbers
+                .into_iter()
+                .any(|n| self.whose(past, &commands, Some(n)) == Of::Apart)
+        {
             return 0;
         }
-        let answers = match past.answers_since(since) {
-            // What arrived later is among what was under way.
-            Ok(mut answers) => {
-                answers.retain(|answer| !is_own || self.at_work.is_none() || answer.at <= self.now);
-                answers
-            }
+        let mut answers = match past.answers_since(since) {
+            Ok(answers) => answers,
             // The next look at the run's own journal tells the user.
             Err(error) => {
                 let dir = past.dir().display();
@@ -103,25 +146,43 @@ impl LookBack<'_> {
                 return 0;
             }
         };
-        let (mut sent, mut most_tokens) = (Vec::new(), 0);
-        for answer in &answers {
+        let is_ahead = |answer: &&JournaledAnswer| answer.at > self.now + AHEAD;
+        *all_ahead += answers.iter().filter(is_ahead).count();
+        // What arrived later is among what was under way.
+        let is_at_work = is_own && self.at_work.is_some();
+        answers.retain(|answer| !is_at_work || answer.at <= self.now || is_ahead(&answer));
+        let (mut of_run, mut apart, mut most_tokens) = (Vec::new(), Vec::new(), 0);
+        let mut counted = Vec::new();
+        for answer in answers {
+            let whose = self.whose(past, &commands, past.command_of(&answer));
             // Older versions did not keep what they guessed.
             let prompt = answer.prompt_guess.unwrap_or(self.prompt_guess);
             let usage = Usage::of_body(&answer.body, prompt);
-            most_tokens = usage.counted().max(most_tokens);
-            sent.push((answer.at - answer.latency, usage.counted()));
             // Another run may have had other prompts, and so answers of another length; what this command was answered
             // is known.
             if is_own && self.at_work.is_none() {
                 client.learn_usage(usage);
             }
+            let sent = match whose {
+                Of::Run => &mut of_run,
+                Of::Apart => &mut apart,
+                Of::Others => continue,
+            };
+            most_tokens = usage.counted().max(most_tokens);
+            sent.push((answer.at - answer.latency, usage.counted()));
+            counted.push(answer);
         }
         // A few answers say little of what the others would have cost.
-        if answers.len() < ENOUGH {
+        if counted.len() < ENOUGH {
             most_tokens = most_tokens.max(client.expected_tokens(self.prompt_guess));
         }
-        let mut requests = answers.len() as u64;
-        for lost in past.unjournaled_since(since) {
+        let mut requests = counted.len() as u64;
+        for (command, lost) in past.unjournaled_since(since) {
+            let sent = match self.whose(past, &commands, Some(command)) {
+                Of::Run => &mut of_run,
+                Of::Apart => &mut apart,
+                Of::Others => continue,
+            };
             let at = lost.at().unwrap_or(self.now);
             for (count, tokens) in [(lost.refused, 0), (lost.unanswered, most_tokens)] {
                 requests += count;
@@ -130,21 +191,61 @@ impl LookBack<'_> {
         }
         // What was under way when a command died nobody could write down.
         let died = past.died().filter(|died| *died > since);
+        let whose = match past.died_as() {
+            Some(number) => self.whose(past, &commands, Some(number)),
+            None => Of::Run,
+        };
         let under_way = match self.at_work {
             Some(under_way) if is_own => under_way,
-            _ => died.map_or(0, |_| self.most_under_way(&answers) as u64),
+            _ => died.map_or(0, |_| self.most_under_way(&counted) as u64),
+        };
+        let under_way = match whose {
+            Of::Run if !is_known => under_way,
+            Of::Apart => under_way,
+            Of::Run | Of::Others => 0,
         };
         let at = died.unwrap_or(self.now);
+        let sent = match whose {
+            Of::Apart => &mut apart,
+            Of::Run | Of::Others => &mut of_run,
+        };
         (0..under_way).for_each(|_| sent.push((at, most_tokens)));
-        client.sent_before(
-            &source,
-            sent.into_iter().map(|(at, tokens)| (self.ago(at), tokens)),
-        );
+        let ago = |sent: Vec<(SystemTime, u64)>| {
+            let sent = sent.into_iter();
+            sent.map(|(at, tokens)| (self.ago(at), tokens))
+        };
+        if !is_known {
+            client.sent_before(&source, ago(of_run));
+        }
+        if client.is_sharing() {
+            client.sent_apart(&source, ago(apart));
+        }
         if requests + under_way > 0 {
             let dir = past.dir().display();
             tracing::info!(requests, under_way, %dir, "what was sent before counts against the limits");
         }
         under_way
+    }
+
+    /// Who counts what a command of a run has sent; `None` for what none of its commands has.
+    fn whose(&self, past: &Past<'_>, commands: &Commands, number: Option<usize>) -> Of {
+        let Some(number) = number else {
+            // The answers that a fork has from its source.
+            return if past.has_source() {
+                Of::Others
+            } else {
+                Of::Run
+            };
+        };
+        let base_url = commands.base_urls.get(number).and_then(Value::as_str);
+        if base_url.is_some_and(|asked| !OpenAi::is_same_base_url(asked, self.base_url)) {
+            return Of::Others;
+        }
+        let shared = commands.shares.get(number) == Some(&Value::Bool(true));
+        match self.client.is_sharing() && !shared {
+            true => Of::Apart,
+            false => Of::Run,
+        }
     }
 
     /// How many requests a command may have had under way when it died: as many as this one may, or as its journal
@@ -167,15 +268,11 @@ impl LookBack<'_> {
         }
     }
 
-    /// Whether another run asks whom this one asks.
-    fn is_same_endpoint(&self, other: &Manifest) -> bool {
+    /// Whether another run asks as this one does; at which address each of its commands may tell.
+    fn is_same_provider(&self, other: &Manifest) -> bool {
         let model = other.dataset.get("model");
         let provider = model.and_then(|model| model.get("provider")?.as_str());
-        let base_url = other.settings.get("model.base_url");
-        let base_url = base_url.and_then(|setting| setting.value.as_str());
-        let address = |url: &str| url.trim().trim_end_matches('/').to_owned();
         provider == Some(self.client.model().provider())
-            && base_url.map(address) == Some(address(self.base_url))
     }
 
     fn since(&self) -> SystemTime {

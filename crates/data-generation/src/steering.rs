@@ -205,6 +205,18 @@ impl Steering {
         self.lock().recall = Some(recall);
     }
 
+    /// The endpoint has told of limits: what was sent before counts for them too, before anything else leaves.
+    pub(crate) fn limits_learnt(&self, at: SystemTime) {
+        let state = self.lock();
+        let (Some(client), Some(recall)) = (state.client.clone(), state.recall.clone()) else {
+            return;
+        };
+        drop(state);
+        // The one whose answer told of them is counted already.
+        let under_way = client.in_flight().saturating_sub(1);
+        recall.at_once(&client, at, under_way);
+    }
+
     /// What was changed while the run worked, by the names of settings, each with the value that it has now. It ends with
     /// the run.
     pub fn changed(&self) -> BTreeMap<String, Value> {

@@ -110,6 +110,7 @@ impl Step for Ask {
             let request = self.request(row)?;
             let call = RowCall {
                 cx,
+                steering: &self.steering,
                 key: self.key(row, &request),
                 aside: Mutex::new(None),
             };
@@ -206,6 +207,7 @@ fn when_to_come_back(wait: Option<Duration>) -> String {
 /// A row's part in a call of the client: journal, events, stopping.
 struct RowCall<'a> {
     cx: &'a StepContext<'a>,
+    steering: &'a Steering,
     key: String,
     /// There while the row waits for its back-off and another row has its place.
     aside: Mutex<Option<Aside>>,
@@ -316,6 +318,7 @@ impl Call for RowCall<'_> {
                     wait: *wait,
                 });
             }
+            LlmEvent::LimitsLearnt { at } => self.steering.limits_learnt(*at),
             LlmEvent::Warned { class, message } => {
                 self.cx.event(&Event::Warning {
                     message: &format!("{class}: {message}"),

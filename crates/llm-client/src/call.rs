@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -105,6 +105,12 @@ pub enum Event {
         message: String,
         /// For how long.
         wait: Duration,
+    },
+    /// The endpoint has told of a limit that nobody kept until now. It counts what leaves from now on; whoever knows what
+    /// left before may tell, best before anything else happens ([`Client::knows_of`](crate::Client::knows_of)).
+    LimitsLearnt {
+        /// Just before that.
+        at: SystemTime,
     },
     /// Something that somebody should look at, and that changes nothing.
     Warned {

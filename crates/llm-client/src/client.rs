@@ -180,6 +180,19 @@ impl Client {
         self.limiter.look_back(number_of(source), sent.into_iter());
     }
 
+    /// Whether the limits are shared with other processes.
+    pub fn is_sharing(&self) -> bool {
+        self.limiter.is_shared()
+    }
+
+    /// The same as [`sent_before`](Client::sent_before) of what a source has sent without sharing its limits: all of it
+    /// that may still count, each time. Those who share do not know of it, whatever they know of the source; they count
+    /// it once.
+    pub fn sent_apart(&self, source: &Path, sent: impl IntoIterator<Item = (Duration, u64)>) {
+        let sent = sent.into_iter();
+        self.limiter.look_back_apart(number_of(source), sent);
+    }
+
     /// Learns from an answer to earlier requests of this kind how long answers are.
     pub fn learn_usage(&self, usage: Usage) {
         self.estimator.answered(usage.completion_tokens);

@@ -15,6 +15,9 @@ pub(crate) struct Kept {
     of_others: Vec<Limit>,
     windows: Windows,
     pub(crate) burst: u64,
+    is_shared: bool,
+    /// Whoever asks for no limits at all keeps none of the endpoint's either.
+    heeds_endpoint: bool,
 }
 
 /// Where a limit comes from.
@@ -35,6 +38,8 @@ impl Kept {
             of_others: Vec::new(),
             windows: Windows::default(),
             burst: u64::from(options.burst.get()),
+            is_shared: options.share.is_some(),
+            heeds_endpoint: !options.is_none() || options.share.is_some(),
         }
     }
 
@@ -42,6 +47,12 @@ impl Kept {
     pub(crate) fn set(&mut self, options: &LimitOptions) {
         self.configured = options.limits().collect();
         self.burst = u64::from(options.burst.get());
+        self.heeds_endpoint = !options.is_none() || self.is_shared;
+    }
+
+    /// Whether it matters what the endpoint says.
+    pub(crate) fn heeds_endpoint(&self) -> bool {
+        self.heeds_endpoint
     }
 
     /// What the endpoint says of a limit; what was thought of it before no longer counts.
@@ -96,7 +107,10 @@ impl Kept {
     /// What this process keeps by itself: what is configured, lowered to what the endpoint says, and what it says
     /// besides.
     pub(crate) fn own(&self) -> Vec<Limit> {
-        together(&self.configured, &self.learnt)
+        match self.heeds_endpoint {
+            true => together(&self.configured, &self.learnt),
+            false => Vec::new(),
+        }
     }
 
     /// What holds for all who share these limits: the lowest of each.

@@ -80,10 +80,12 @@ impl fmt::Display for Limit {
 /// All limits of an endpoint: a request goes when every one of them allows it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
+    /// Those that are kept.
     meters: Vec<Meter>,
-    /// What others count and we do not.
-    #[serde(default)]
-    not_ours: Vec<Meter>,
+    /// Those that others keep, or that were kept until they were taken away. What leaves is booked there too: whoever
+    /// keeps one of them again finds nothing missing.
+    #[serde(default, alias = "not_ours")]
+    not_kept: Vec<Meter>,
     /// Requests that may leave at once.
     burst: u64,
     /// Whether the shared file lacks something of this, because it could not be written.
@@ -96,14 +98,26 @@ pub(crate) struct Ledger {
 pub(crate) struct Entry {
     at: Micros,
     /// As how much each limit has booked it: limits come, go and change while it is under way.
-    booked: Vec<(Limit, u64)>,
+    booked: Vec<Booked>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Booked {
+    limit: Limit,
+    amount: u64,
+    /// Whether the next one leaves so much later for it.
+    is_spaced: bool,
 }
 
 impl Entry {
     /// Whether a limit of tokens has booked it.
     pub(crate) fn has_tokens(&self) -> bool {
-        let mut booked = self.booked.iter();
-        booked.any(|(limit, _)| limit.unit == Unit::Tokens)
+        self.of_tokens().next().is_some()
+    }
+
+    fn of_tokens(&self) -> impl Iterator<Item = &Booked> {
+        let booked = self.booked.iter();
+        booked.filter(|booked| booked.limit.unit == Unit::Tokens)
     }
 }
 
@@ -111,16 +125,16 @@ impl Ledger {
     pub(crate) fn new(limits: impl IntoIterator<Item = Limit>, burst: u64) -> Ledger {
         Ledger {
             meters: limits.into_iter().map(Meter::new).collect(),
-            not_ours: Vec::new(),
+            not_kept: Vec::new(),
             burst: burst.max(1),
             is_unsaved: false,
         }
     }
 
-    /// Other limits from now on. What was sent counts for those that count the same over the same time, and what
-    /// none of them counts is kept: for others, and for the time when there is such a limit again.
+    /// Other limits from now on. What was sent counts for those that count the same over the same time, and those that
+    /// are no longer kept go on to count: for others, and for the time when there is such a limit again.
     pub(crate) fn set(&mut self, now: Micros, limits: impl IntoIterator<Item = Limit>, burst: u64) {
-        self.not_ours.append(&mut self.meters);
+        self.not_kept.append(&mut self.meters);
         for limit in limits {
             self.add(now, limit);
         }
@@ -129,8 +143,8 @@ impl Ledger {
 
     fn add(&mut self, now: Micros, limit: Limit) {
         let known = |meter: &Meter| meter.limit.is_like(limit);
-        let mut meter = match self.not_ours.iter().position(known) {
-            Some(at) => self.not_ours.swap_remove(at),
+        let mut meter = match self.not_kept.iter().position(known) {
+            Some(at) => self.not_kept.swap_remove(at),
             None => self.begin(limit, now),
         };
         meter.change(now, limit);
@@ -139,10 +153,18 @@ impl Ledger {
 
     /// A meter of a limit that nobody kept until now.
     fn begin(&self, limit: Limit, now: Micros) -> Meter {
-        let all = self.meters.iter().chain(&self.not_ours);
+        let all = self.meters.iter().chain(&self.not_kept);
         let same = all.filter(|meter| meter.limit.unit == limit.unit);
-        match same.max_by_key(|meter| meter.limit.window) {
-            Some(longest) => longest.begin_another(limit, now),
+        // The shortest that looks back far enough knows best when something left.
+        let best = same.max_by_key(|meter| {
+            let window = meter.limit.window;
+            match window < limit.window {
+                true => (0, window),
+                false => (1, Micros::MAX - window),
+            }
+        });
+        match best {
+            Some(best) => best.begin_another(limit, now),
             None => {
                 let mut meter = Meter::new(limit);
                 meter.since = now;
@@ -170,10 +192,21 @@ impl Ledger {
         }
     }
 
+    /// The same of one that did not share the limits when it sent that.
+    pub(crate) fn look_back_apart(&mut self, source: u64, sent: &[(Micros, u64)], now: Micros) {
+        for meter in &mut self.meters {
+            meter.look_back_apart(source, sent, now);
+        }
+    }
+
     /// The meter of a limit that counts the same over the same time, whether it is kept here or by others.
     fn books(&mut self, like: Limit) -> Option<&mut Meter> {
-        let mut all = self.meters.iter_mut().chain(&mut self.not_ours);
+        let mut all = self.all();
         all.find(|meter| meter.limit.is_like(like))
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Meter> {
+        self.meters.iter_mut().chain(&mut self.not_kept)
     }
 
     /// What others have sent too, as they wrote it down; the limits stay one's own. What nobody here counts is
@@ -181,19 +214,25 @@ impl Ledger {
     /// cannot be written would give back again and again what has left since.
     pub(crate) fn take_over(&mut self, shared: Ledger, now: Micros) {
         if !self.is_unsaved {
-            self.not_ours.clear();
+            self.not_kept.clear();
         }
         let is_unsaved = self.is_unsaved;
-        for mut theirs in shared.meters.into_iter().chain(shared.not_ours) {
+        for mut theirs in shared.meters.into_iter().chain(shared.not_kept) {
             if !theirs.is_sound(now) {
                 continue;
             }
             match self.books(theirs.limit) {
                 Some(own) if is_unsaved => own.merge(&theirs),
                 Some(own) => own.take_over(theirs, now),
-                None => self.not_ours.push(theirs),
+                None => self.not_kept.push(theirs),
             }
         }
+    }
+
+    /// Whether anything counts tokens, be it kept or not.
+    pub(crate) fn counts_tokens(&self) -> bool {
+        let mut all = self.meters.iter().chain(&self.not_kept);
+        all.any(|meter| meter.limit.unit == Unit::Tokens)
     }
 
     pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> + '_ {
@@ -226,8 +265,19 @@ impl Ledger {
 
     /// A request leaves.
     pub(crate) fn take(&mut self, now: Micros, tokens: u64) -> Entry {
-        let meters = self.meters.iter_mut();
-        let booked = meters.map(|meter| (meter.limit, meter.take(now, tokens)));
+        let kept = self.meters.iter_mut().map(|meter| (meter, true));
+        let others = self.not_kept.iter_mut().map(|meter| (meter, false));
+        let booked = kept.chain(others).map(|(meter, is_spaced)| {
+            let amount = meter.book(now, tokens);
+            if is_spaced {
+                meter.space_out(now, amount);
+            }
+            Booked {
+                limit: meter.limit,
+                amount,
+                is_spaced,
+            }
+        });
         Entry {
             at: now,
             booked: booked.collect(),
@@ -236,9 +286,9 @@ impl Ledger {
 
     /// A request did not leave after all.
     pub(crate) fn withdraw(&mut self, entry: &Entry) {
-        for (limit, booked) in &entry.booked {
-            if let Some(meter) = self.books(*limit) {
-                meter.withdraw(entry.at, *booked);
+        for booked in &entry.booked {
+            if let Some(meter) = self.books(booked.limit) {
+                meter.withdraw(entry.at, booked.amount, booked.is_spaced);
             }
         }
     }
@@ -246,10 +296,22 @@ impl Ledger {
     /// What it came to.
     pub(crate) fn settle(&mut self, now: Micros, entry: &Entry, tokens: u64) {
         let tokens = tokens.min(MOST_TOKENS);
-        let of_tokens = |(limit, _): &&(Limit, u64)| limit.unit == Unit::Tokens;
-        for (limit, booked) in entry.booked.iter().filter(of_tokens) {
-            if let Some(meter) = self.books(*limit) {
-                meter.settle(now, entry.at, *booked, tokens);
+        for booked in entry.of_tokens() {
+            if let Some(meter) = self.books(booked.limit) {
+                match booked.is_spaced {
+                    true => meter.settle(now, entry.at, booked.amount, tokens),
+                    false => drop(meter.book_anew(entry.at, booked.amount, tokens)),
+                }
+            }
+        }
+        // A limit that came while it was under way has begun with what another one had booked.
+        let Some(booked) = entry.of_tokens().map(|booked| booked.amount).max() else {
+            return;
+        };
+        for meter in self.all().filter(|meter| meter.limit.unit == Unit::Tokens) {
+            let mut known = entry.of_tokens();
+            if !known.any(|booked| booked.limit.is_like(meter.limit)) {
+                meter.settle_copy(entry.at, booked, tokens);
             }
         }
     }
@@ -278,7 +340,7 @@ impl Ledger {
 
     /// A request that left earlier than anybody knew.
     pub(crate) fn sent_before(&mut self, at: Micros, tokens: u64) {
-        for meter in &mut self.meters {
+        for meter in self.all() {
             meter.sent_before(at, tokens);
         }
     }

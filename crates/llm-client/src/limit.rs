@@ -48,7 +48,7 @@ pub struct Limiter {
     /// What the clock says then.
     start: Micros,
     is_shared: bool,
-    /// Whether there is anything to keep: asked for each request.
+    /// Whether there is anything to keep, or ever was: asked for each request.
     in_use: AtomicBool,
     /// Whether there is something to tell: asked for each request too.
     to_tell: AtomicBool,
@@ -260,6 +260,15 @@ impl Limiter {
     /// Counts what a source (a run's folder, for example) has sent: so long ago, and of so many tokens. Nothing is
     /// counted twice of what is counted already because limits are shared.
     pub(crate) fn look_back(&self, source: u64, sent: impl Iterator<Item = (Duration, u64)>) {
+        self.count(source, sent, false);
+    }
+
+    /// The same of what a source has sent without sharing its limits: all of it, each time.
+    pub(crate) fn look_back_apart(&self, source: u64, sent: impl Iterator<Item = (Duration, u64)>) {
+        self.count(source, sent, true);
+    }
+
+    fn count(&self, source: u64, sent: impl Iterator<Item = (Duration, u64)>, is_apart: bool) {
         let now = self.now();
         let sent = sent.map(|(ago, tokens)| {
             let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
@@ -268,9 +277,14 @@ impl Limiter {
         let sent: Vec<(Micros, u64)> = sent.collect();
         let mut state = self.lock();
         match &mut state.share {
-            Some(share) => share.look_back(source, sent),
+            Some(share) => share.look_back(source, sent, is_apart),
             None => state.ledger.look_back(source, &sent, now),
         }
+    }
+
+    /// Whether other processes keep the same limits.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The longest stretch of time that a limit looks back on.
@@ -304,9 +318,8 @@ impl Limiter {
         } else if !was_auto && !state.kept.has_learnt() {
             state.unknown = Unknown::Ask;
         }
-        // Those who share limits keep what others keep, and count for them.
-        let in_use = !options.is_none() || self.is_shared;
-        self.in_use.store(in_use, Ordering::Relaxed);
+        // What was taken away goes on to count what leaves: it may be set again.
+        self.in_use.fetch_or(!options.is_none(), Ordering::Relaxed);
         state.waiting.wake_all();
     }
 
@@ -336,9 +349,14 @@ impl Limiter {
         news
     }
 
-    /// Whether there are any limits, or may be.
+    /// Whether there are any limits, or may be, or were: then all that leaves is counted.
     pub(crate) fn is_in_use(&self) -> bool {
         self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything counts tokens, be it a limit that is kept or one that may be set again.
+    pub(crate) fn counts_tokens(&self) -> bool {
+        self.lock().ledger.counts_tokens()
     }
 
     /// The smallest limit of tokens: a request with more never fits.
@@ -346,12 +364,16 @@ impl Limiter {
         self.lock().ledger.most_tokens()
     }
 
-    /// What the endpoint says about its own limits. It lowers what is configured and never raises it.
-    pub(crate) fn learn(&self, announced: &[Announced]) {
+    /// What the endpoint says about its own limits. It lowers what is configured and never raises it. Says whether
+    /// there is a limit from now on that was not kept before, over another time for example.
+    pub(crate) fn learn(&self, announced: &[Announced]) -> bool {
         let now = self.now();
         let mut state = self.lock();
+        if !state.kept.heeds_endpoint() {
+            return false;
+        }
         let is_known = std::mem::replace(&mut state.unknown, Unknown::No) == Unknown::No;
-        let is_new = state.with_books(self, now, |books| {
+        let (is_new, is_another) = state.with_books(self, now, |books| {
             let before: Vec<Limit> = books.ledger().limits().collect();
             for said in announced {
                 books.kept.hear(said, now);
@@ -363,13 +385,16 @@ impl Limiter {
                     use_up(books, limit, said, now, is_fresh);
                 }
             }
-            is_new
+            let mut kept = books.ledger().limits();
+            let is_another = kept.any(|limit| !before.iter().any(|known| known.is_like(limit)));
+            (is_new, is_another)
         });
         // Whoever waits behind the first waits for something else from now on, and wants to know.
         match is_new || !is_known {
             true => state.waiting.wake_all(),
             false => state.waiting.wake_first(),
         }
+        is_another
     }
 
     /// A good answer says nothing about limits. Tells of it where somebody counts on it.

@@ -14,6 +14,9 @@ const LATENESS: Micros = 10_000;
 /// So many sources are remembered, which is more than anybody starts within a window.
 const SOURCES: usize = 256;
 
+/// Times that are written down in whole seconds are up to so much later than they were.
+const ROUNDED: Micros = 2 * SECOND;
+
 /// Nobody sends so much within a window: who wrote that down wrote something else.
 const MOST_SENT: u64 = 1 << 62;
 
@@ -36,9 +39,20 @@ pub(crate) struct Meter {
     /// Whose sending from before that time it counts too.
     #[serde(default)]
     pub(crate) sources: Vec<u64>,
+    /// What it counts of those who told nobody when they sent something.
+    #[serde(default)]
+    apart: Vec<Apart>,
     /// For nobody else to know: each finds out for himself.
     #[serde(skip, default = "as_it_is")]
     pub(crate) slower: f64,
+}
+
+/// Of what a source has sent without sharing its limits, what left between these times is counted.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Apart {
+    source: u64,
+    from: Micros,
+    until: Micros,
 }
 
 fn as_it_is() -> f64 {
@@ -60,6 +74,7 @@ impl Meter {
             held: 0,
             since: never(),
             sources: Vec::new(),
+            apart: Vec::new(),
             slower: as_it_is(),
         }
     }
@@ -74,12 +89,22 @@ impl Meter {
         self.next = self.next.min(now) + rest;
     }
 
+    /// As how much a request asks for room.
     pub(crate) fn weight(&self, tokens: u64) -> u64 {
+        self.fitting(self.counted(tokens))
+    }
+
+    /// As how much it counts, which may be above the limit: there may be a higher one later on.
+    fn counted(&self, tokens: u64) -> u64 {
         match self.limit.unit {
             Unit::Requests => 1,
-            // What never fits goes alone: whoever asks has been told before.
-            Unit::Tokens => tokens.min(self.limit.amount).min(MOST_TOKENS),
+            Unit::Tokens => tokens.min(MOST_TOKENS),
         }
+    }
+
+    /// What never fits goes alone: whoever asks has been told before.
+    fn fitting(&self, amount: u64) -> u64 {
+        amount.min(self.limit.amount)
     }
 
     pub(crate) fn piece(&self) -> Micros {
@@ -142,10 +167,15 @@ impl Meter {
     }
 
     /// Books a request, and says as how much: what the limit is later on has no say in what was booked.
-    pub(crate) fn take(&mut self, now: Micros, tokens: u64) -> u64 {
+    pub(crate) fn book(&mut self, now: Micros, tokens: u64) -> u64 {
         self.forget(now);
-        let (weight, number) = (self.weight(tokens), now / self.piece());
-        self.add(number, weight);
+        let amount = self.counted(tokens);
+        self.add(now / self.piece(), amount);
+        amount
+    }
+
+    /// The next one leaves so much later.
+    pub(crate) fn space_out(&mut self, now: Micros, booked: u64) {
         let late = now.saturating_sub(self.next);
         // After a quiet while nobody was late.
         let made_up = if late < SECOND {
@@ -155,8 +185,7 @@ impl Meter {
         };
         self.credit = self.credit.saturating_sub(made_up.saturating_sub(LATENESS));
         let from = (now - made_up).max(self.next);
-        self.next = from.saturating_add(self.space(weight));
-        weight
+        self.next = from.saturating_add(self.space(self.fitting(booked)));
     }
 
     pub(crate) fn add(&mut self, number: u64, amount: u64) {
@@ -169,16 +198,19 @@ impl Meter {
     }
 
     /// What was booked then as so much comes to nothing: it did not leave.
-    pub(crate) fn withdraw(&mut self, at: Micros, booked: u64) {
+    pub(crate) fn withdraw(&mut self, at: Micros, booked: u64, is_spaced: bool) {
         self.book_anew(at, booked, 0);
-        self.next = self.next.saturating_sub(self.space(booked));
+        if is_spaced {
+            let space = self.space(self.fitting(booked));
+            self.next = self.next.saturating_sub(space);
+        }
     }
 
     /// What was booked then as so much came to something else.
     pub(crate) fn settle(&mut self, now: Micros, at: Micros, booked: u64, actual: u64) {
         self.book_anew(at, booked, actual);
-        let space = self.space(booked.abs_diff(actual));
         if actual < booked {
+            let space = self.space(self.fitting(booked) - self.fitting(actual));
             let before = self.next;
             self.next = before.saturating_sub(space);
             if before > now {
@@ -186,13 +218,22 @@ impl Meter {
             }
         } else {
             // No longer than until everything is free again: one dear answer does not stop a run for an hour.
+            let space = self.space(actual - booked);
             let latest = self.next.max(now.saturating_add(self.whole()));
             self.next = self.next.saturating_add(space).min(latest);
         }
     }
 
-    /// Where the time it was booked for is forgotten, nothing is changed.
-    fn book_anew(&mut self, at: Micros, booked: u64, actual: u64) {
+    /// What another limit had booked as so much before this one began with a copy of it came to something else. Where
+    /// it does not stand at its own time, it may count for too much, but never for too little.
+    pub(crate) fn settle_copy(&mut self, at: Micros, booked: u64, actual: u64) {
+        if !self.book_anew(at, booked, actual) && actual > booked {
+            self.add(at / self.piece(), actual - booked);
+        }
+    }
+
+    /// Where the time it was booked for is forgotten, nothing is changed. Says whether it was not.
+    pub(crate) fn book_anew(&mut self, at: Micros, booked: u64, actual: u64) -> bool {
         let number = at / self.piece();
         let place = self.pieces.partition_point(|(piece, _)| *piece < number);
         let Some((_, amount)) = self
@@ -200,7 +241,7 @@ impl Meter {
             .get_mut(place)
             .filter(|(piece, _)| *piece == number)
         else {
-            return;
+            return false;
         };
         // Only a file that somebody took away has less than was booked: then it holds nothing of it.
         let rest = amount.checked_sub(booked).unwrap_or_else(|| {
@@ -209,6 +250,7 @@ impl Meter {
         });
         self.sum = self.sum - *amount + rest + actual;
         *amount = rest + actual;
+        true
     }
 
     /// Whether what somebody wrote down can be true. It is no ledger of this machine's clock where it tells of
@@ -260,20 +302,47 @@ impl Meter {
         self.sources.push(source);
     }
 
-    /// A request that left earlier than anybody here knew.
-    pub(crate) fn sent_before(&mut self, at: Micros, tokens: u64) {
-        let weight = self.weight(tokens);
-        self.add(at / self.piece(), weight);
-        self.next = self.next.max(at.saturating_add(self.space(weight)));
+    /// What a source has sent without sharing its limits, all of the window: so much of it as is not known.
+    pub(crate) fn look_back_apart(&mut self, source: u64, sent: &[(Micros, u64)], now: Micros) {
+        let begin = now.saturating_sub(self.limit.window);
+        self.apart.retain(|apart| apart.until > begin);
+        let known = self.apart.iter().position(|apart| apart.source == source);
+        let known = known.map(|at| self.apart.swap_remove(at));
+        let is_known = |at: Micros| known.is_some_and(|k| (k.from..=k.until).contains(&at));
+        for (at, tokens) in sent.iter().filter(|(at, _)| !is_known(*at)) {
+            self.sent_before(*at, *tokens);
+        }
+        if self.apart.len() == SOURCES {
+            self.apart.remove(0);
+        }
+        self.apart.push(Apart {
+            source,
+            from: known.map_or(begin, |known| known.from.min(begin)),
+            until: now.saturating_add(ROUNDED),
+        });
     }
 
-    /// A limit that counts the same over another time begins with what this one knows.
+    /// A request that left earlier than anybody here knew.
+    pub(crate) fn sent_before(&mut self, at: Micros, tokens: u64) {
+        self.add(at / self.piece(), self.counted(tokens));
+        let space = self.space(self.weight(tokens));
+        self.next = self.next.max(at.saturating_add(space));
+    }
+
+    /// A limit that counts the same over another time begins with what this one knows: when exactly something left it
+    /// does not, so it takes the latest.
     pub(crate) fn begin_another(&self, limit: Limit, now: Micros) -> Meter {
         let mut another = Meter::new(limit);
         for (number, amount) in &self.pieces {
-            another.add(number * self.piece() / another.piece(), *amount);
+            let latest = ((number + 1) * self.piece() - 1).min(now);
+            another.add(latest / another.piece(), *amount);
         }
         let begin = now.saturating_sub(self.limit.window);
+        let apart = self.apart.iter().map(|apart| Apart {
+            from: apart.from.max(begin),
+            ..*apart
+        });
+        another.apart = apart.collect();
         if limit.window <= self.limit.window {
             another.since = self.since.max(begin);
             another.sources.clone_from(&self.sources);
@@ -301,10 +370,20 @@ impl Meter {
         self.held = self.held.max(theirs.held);
         self.credit = self.credit.min(theirs.credit);
         self.since = self.since.max(theirs.since);
-        let theirs = theirs.sources.iter();
-        let others = theirs.filter(|source| !self.sources.contains(source));
+        let sources = theirs.sources.iter();
+        let others = sources.filter(|source| !self.sources.contains(source));
         let others: Vec<u64> = others.copied().collect();
         self.sources.extend(others);
+        for theirs in &theirs.apart {
+            let mut own = self.apart.iter_mut();
+            match own.find(|own| own.source == theirs.source) {
+                Some(own) => {
+                    own.from = own.from.max(theirs.from);
+                    own.until = own.until.min(theirs.until);
+                }
+                None => self.apart.push(*theirs),
+            }
+        }
     }
 
     /// How much is remembered.

@@ -110,6 +110,12 @@ impl OpenAi {
         base_url(written, api_key).map(drop)
     }
 
+    /// Whether two addresses are the same endpoint, however each is written: scheme and host in capitals or not, the usual
+    /// port or none, with a slash at the end or without.
+    pub fn is_same_base_url(one: &str, other: &str) -> bool {
+        as_everybody_writes_it(one) == as_everybody_writes_it(other)
+    }
+
     /// Judges the fields of a request without making a model: whether a name stands both in `extra` and
     /// beside it.
     ///

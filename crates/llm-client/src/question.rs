@@ -309,9 +309,8 @@ impl<'a> Question<'a> {
         let arrived = outcome
             .as_ref()
             .map_or_else(|error| !never_arrived(error.kind()), |_| true);
-        if let Some(message) = reserved.settle(&outcome, usage) {
-            let class = "no_limits_announced";
-            self.call.event(&Event::Warned { class, message });
+        if let Some(news) = reserved.settle(&outcome, usage) {
+            self.call.event(&news);
         }
         slot.answered(usage.map(|usage| usage.completion_tokens));
         self.call.event(&Event::Answered {

@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::kept::Origin;
 use crate::limit::{Need, Permit, TooLong};
 use crate::queue::Lane;
 use crate::reply::{estimate_tokens, least_tokens};
-use crate::{Answer, Client, LimitKind, Request, TransportError, TransportKind, Usage};
+use crate::{Answer, Client, Event, LimitKind, Request, TransportError, TransportKind, Usage};
 
 /// What limits allow one request to use, from before it leaves until it is known what it cost.
 pub(crate) struct Reserved<'a> {
@@ -40,8 +40,9 @@ impl<'a> Reserved<'a> {
         if !limiter.is_in_use() {
             return Ok(reserved);
         }
-        if let Some(limit) = limiter.most_tokens() {
-            reserved.counted = true;
+        reserved.counted = limiter.counts_tokens();
+        let most_tokens = limiter.most_tokens();
+        if let Some(limit) = most_tokens {
             // A row that fits is never failed by a guess; what is above a limit all the same goes alone, and the
             // endpoint says so.
             if guess >= limit.amount && least_of(request) >= limit.amount {
@@ -55,7 +56,7 @@ impl<'a> Reserved<'a> {
         let need = || match reserved.counted {
             true => Need {
                 tokens: client.estimator.tokens(guess, most),
-                is_first: client.estimator.is_blank(most),
+                is_first: most_tokens.is_some() && client.estimator.is_blank(most),
                 is_unknown: client.estimator.is_learning(),
             },
             false => Need::default(),
@@ -82,16 +83,19 @@ impl<'a> Reserved<'a> {
         mut self,
         outcome: &Result<Answer, TransportError>,
         usage: Option<Usage>,
-    ) -> Option<String> {
+    ) -> Option<Event> {
         let limiter = &self.client.limiter;
         self.permit.as_ref()?;
         let mut news = None;
         if let Ok(answer) = outcome {
             let said = crate::announced::announced(&answer.headers, answer.at);
             if !said.is_empty() {
-                limiter.learn(&said);
+                let at = SystemTime::now();
+                news = limiter.learn(&said).then_some(Event::LimitsLearnt { at });
             } else if answer.is_paid() {
-                news = limiter.learn_nothing();
+                let class = "no_limits_announced";
+                let message = limiter.learn_nothing();
+                news = message.map(|message| Event::Warned { class, message });
             }
         }
         let tokens = match (outcome, usage) {

@@ -46,6 +46,8 @@ pub(crate) struct Share {
 struct Before {
     source: u64,
     sent: Vec<(Micros, u64)>,
+    /// It did not share the limits then.
+    is_apart: bool,
 }
 
 /// Something that the user should know.
@@ -118,8 +120,12 @@ impl Share {
         let is_shown = self.members.show(self.id, &kept.own(), now);
         self.hear_of_others(ledger, kept, now);
         let is_grown = !self.before.is_empty();
-        for Before { source, sent } in self.before.drain(..) {
-            ledger.look_back(source, &sent, now);
+        for before in self.before.drain(..) {
+            let (source, sent) = (before.source, &before.sent);
+            match before.is_apart {
+                true => ledger.look_back_apart(source, sent, now),
+                false => ledger.look_back(source, sent, now),
+            }
         }
         let mut books = Books {
             kept: &mut *kept,
@@ -219,8 +225,12 @@ impl Share {
 
     /// What a source has sent before this process began, as far as nobody here has counted it: from the next look
     /// into the file on, because each costs something.
-    pub(crate) fn look_back(&mut self, source: u64, sent: Vec<(Micros, u64)>) {
-        self.before.push(Before { source, sent });
+    pub(crate) fn look_back(&mut self, source: u64, sent: Vec<(Micros, u64)>, is_apart: bool) {
+        self.before.push(Before {
+            source,
+            sent,
+            is_apart,
+        });
     }
 
     pub(crate) fn news(&mut self) -> Option<News> {

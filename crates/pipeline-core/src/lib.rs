@@ -92,7 +92,7 @@ pub use event::{Batch, Event, Observer};
 pub use journal::{JournaledAnswer, PaidAnswer, call_key};
 pub use look::{CheckedRows, check_rows, first_rows};
 pub use manifest::{Command, InputFacts, Manifest, Setting};
-pub use past::{OtherRun, Past};
+pub use past::{AHEAD, OtherRun, Past};
 pub use place::{Place, Resume, Start};
 pub use record::{Answered, Failure, FailureReason, Record, Usage};
 pub use rejudge::{Rejudge, Rejudged};

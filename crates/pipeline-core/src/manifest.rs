@@ -129,6 +129,10 @@ pub struct Command {
     /// They ended with it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steered: BTreeMap<String, Value>,
+    /// The number that its first answer has in the journal, or would have; `None` where it asks nothing, and of older
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seq: Option<u64>,
 }
 
 impl Command {
@@ -245,6 +249,29 @@ impl Manifest {
         }
     }
 
+    /// Notes which answers in the journal are those of the command: from this number on.
+    pub(crate) fn note_first_seq(&mut self, seq: u64) {
+        if let Some(command) = self.commands.last_mut() {
+            command.first_seq = Some(seq);
+        }
+    }
+
+    /// A setting as each of the commands had it, in their order; null where it had none.
+    pub(crate) fn setting_of_commands(&self, key: &str) -> Vec<Value> {
+        let value = |setting: &Setting| setting.value.clone();
+        let mut value = self.settings.get(key).map_or(Value::Null, value);
+        let mut values: Vec<Value> = Vec::new();
+        for command in self.commands.iter().rev() {
+            values.push(value.clone());
+            let mut changes = command.changed.iter();
+            if let Some(before) = changes.find_map(|change| value_before(change, key)) {
+                value = before;
+            }
+        }
+        values.reverse();
+        values
+    }
+
     /// Notes what was changed while the command worked.
     pub(crate) fn note_steered(&mut self, settings: BTreeMap<String, Value>) {
         if let Some(command) = self.commands.last_mut() {
@@ -286,6 +313,7 @@ impl Manifest {
             times: None,
             unjournaled: Vec::new(),
             steered: BTreeMap::new(),
+            first_seq: None,
         });
     }
 
@@ -312,9 +340,9 @@ impl Manifest {
     }
 
     /// Notes more of them, for a command that did not come to it.
-    pub(crate) fn add_unjournaled(&mut self, requests: Option<Unjournaled>) {
-        if let Some(command) = self.commands.last_mut() {
-            command.unjournaled.extend(requests);
+    pub(crate) fn add_unjournaled(&mut self, of: usize, requests: Unjournaled) {
+        if let Some(command) = self.commands.get_mut(of) {
+            command.unjournaled.push(requests);
         }
     }
 
@@ -388,6 +416,13 @@ impl Manifest {
         );
         changes
     }
+}
+
+/// What a change of a setting says that it was before; `None` where it is a change of another one.
+fn value_before(change: &str, key: &str) -> Option<Value> {
+    let values = change.strip_prefix(key)?.strip_prefix(": ")?;
+    let mut values = serde_json::Deserializer::from_str(values).into_iter();
+    values.next()?.ok()
 }
 
 #[derive(Deserialize)]
@@ -516,6 +551,33 @@ mod tests {
         assert_eq!(text.matches("times").count(), 2);
         let read: Manifest = serde_json::from_str(&text).unwrap();
         assert_eq!(read.times(), manifest.times());
+    }
+
+    #[test]
+    fn a_setting_is_known_as_each_command_had_it() {
+        let settings = |url: &str, share: bool| {
+            let of = |value| Setting {
+                value,
+                origin: "default".to_owned(),
+            };
+            BTreeMap::from([
+                ("limits.share".to_owned(), of(json!(share))),
+                ("model.base_url".to_owned(), of(json!(url))),
+                ("model.base_url_2".to_owned(), of(json!("other"))),
+            ])
+        };
+        let mut manifest = Manifest::new(Map::new(), BTreeMap::new());
+        let asked = [("http://a -> b", false), ("http://b", true), ("c", true)];
+        for (url, share) in asked {
+            manifest.begin(InputFacts::default(), settings(url, share), Value::Null);
+        }
+        manifest.begin_with_rows(settings("http://a -> b", false), Value::Null);
+        let urls = manifest.setting_of_commands("model.base_url");
+        assert_eq!(urls, ["http://a -> b", "http://b", "c", "http://a -> b"]);
+        let shares = manifest.setting_of_commands("limits.share");
+        assert_eq!(shares, [false, true, true, false]);
+        let none = manifest.setting_of_commands("model");
+        assert_eq!(none, [Value::Null, Value::Null, Value::Null, Value::Null]);
     }
 
     #[test]

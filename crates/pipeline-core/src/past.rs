@@ -6,31 +6,34 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
 
 use crate::error::Error;
 use crate::journal::{self, JournaledAnswer};
 use crate::lock;
-use crate::manifest::Manifest;
+use crate::manifest::{Command, Manifest};
 use crate::siblings;
 use crate::unjournaled::Unjournaled;
 
-/// Whether the last command that may have sent something ended without saying so. One that only judged again has
-/// sent nothing, and a command for some rows may be such.
-fn was_at_work(manifest: &Manifest) -> bool {
-    let mut commands = manifest.commands.iter().rev();
-    match commands.next() {
-        Some(last) if last.ended.is_some() => {
-            last.of_rows && commands.next().is_some_and(|before| before.ended.is_none())
-        }
-        _ => manifest.ended.is_none(),
-    }
+/// The last command that may have sent something, where it ended without saying so. One that only judged again has sent
+/// nothing, and a command for some rows may be such.
+fn at_work(manifest: &Manifest) -> Option<usize> {
+    let mut commands = manifest.commands.iter().enumerate().rev();
+    let last = commands.find(|(_, command)| !command.of_rows || command.ended.is_none());
+    let (number, _) = last.filter(|(_, command)| command.ended.is_none())?;
+    Some(number)
 }
 
 /// One look back reads so much.
 const BLOCK: u64 = 256 * 1024;
 /// The manifest of a run at work is never older than this.
 const CHECKPOINT: Duration = Duration::from_secs(31);
+
+/// A time that is further ahead than this was written by a clock that was wrong, or is.
+pub const AHEAD: Duration = Duration::from_secs(60);
 
 /// Another run of the same experiment, as it stands; see [`Past::others_since`].
 #[non_exhaustive]
@@ -44,30 +47,39 @@ pub struct OtherRun {
 /// What a step may want to know of the commands before this one; see [`Step::resume`](crate::Step::resume).
 pub struct Past<'a> {
     dir: Cow<'a, Path>,
-    died: Option<SystemTime>,
-    unjournaled: Vec<Unjournaled>,
+    manifest: Option<Manifest>,
+    /// Which command died, and when at the latest.
+    died: Option<(usize, SystemTime)>,
     /// What a step takes to have been under way then.
     assumed: AtomicU64,
+    forked_from: Option<PathBuf>,
+    /// What the user should know.
+    warnings: Mutex<Vec<String>>,
 }
 
 impl<'a> Past<'a> {
     /// Of a folder as it is, before this command has written to it.
     pub(crate) fn of(dir: impl Into<Cow<'a, Path>>, manifest: Option<&Manifest>) -> Past<'a> {
         let dir = dir.into();
-        let was_at_work = manifest.is_some_and(was_at_work);
-        let written = std::fs::metadata(dir.join("run.json"))
-            .and_then(|facts| facts.modified())
-            .ok()
-            .filter(|_| was_at_work);
-        let died = written.map(|at| (at + CHECKPOINT).min(SystemTime::now()));
-        let commands = manifest.map_or(&[][..], |manifest| &manifest.commands);
-        let unjournaled = commands.iter().flat_map(|command| &command.unjournaled);
+        let written = || std::fs::metadata(dir.join("run.json"))?.modified();
+        let died = manifest.and_then(at_work).and_then(|number| {
+            let at = written().ok()? + CHECKPOINT;
+            Some((number, at.min(SystemTime::now())))
+        });
         Past {
             dir,
+            manifest: manifest.cloned(),
             died,
-            unjournaled: unjournaled.cloned().collect(),
             assumed: AtomicU64::new(0),
+            forked_from: manifest.and_then(|manifest| manifest.forked_from.clone()),
+            warnings: Mutex::default(),
         }
+    }
+
+    /// The same for a folder that is about to begin with answers of this run.
+    pub(crate) fn forked_from(mut self, source: Option<&Path>) -> Past<'a> {
+        self.forked_from = source.map(Path::to_owned);
+        self
     }
 
     /// What was sent in a folder of which a command at work is this very process: as the files say now. What is under
@@ -88,23 +100,80 @@ impl<'a> Past<'a> {
         &self.dir
     }
 
-    /// The other runs of the same experiment in which a command was at work since then, those that were written to
-    /// last first: whatever was set aside, and folders with other time stamps. Forks are other experiments.
+    /// The other runs of the same experiment in which a command was at work since then: whatever was set aside, and
+    /// folders with other time stamps. So too those of the experiment that this one was forked from, and so on, and
+    /// the forks of all these that stand beside them.
     ///
     /// They are read as they stand, also while another process works on one; what cannot be read is passed over
-    /// and told in the log. Lists the folders of the experiment, and so blocks for a moment.
+    /// and told in the log. Lists the folders of the experiments, and so blocks for a moment.
     pub fn others_since(&self, since: SystemTime) -> impl Iterator<Item = OtherRun> {
         // Whoever is at work may not have written for so long.
         let written = since.checked_sub(CHECKPOINT).unwrap_or(since);
-        let others = siblings::written_since(&self.dir, written);
+        let others = siblings::written_since(&self.dir, self.forked_from.as_deref(), written);
         others.into_iter().filter_map(move |dir| other(dir, since))
     }
 
     /// The requests that left since then and of which the journal holds nothing, as far as the commands before this
-    /// one came to write them down.
-    pub fn unjournaled_since(&self, since: SystemTime) -> impl Iterator<Item = &Unjournaled> {
+    /// one came to write them down, each with the number of its command.
+    pub fn unjournaled_since(
+        &self,
+        since: SystemTime,
+    ) -> impl Iterator<Item = (usize, &Unjournaled)> {
         let is_later = move |lost: &&Unjournaled| lost.at().is_some_and(|at| at >= since);
-        self.unjournaled.iter().filter(is_later)
+        let commands = self.commands().iter().enumerate();
+        commands.flat_map(move |(number, command)| {
+            let lost = command.unjournaled.iter().filter(is_later);
+            lost.map(move |lost| (number, lost))
+        })
+    }
+
+    /// The commands that worked on it, oldest first: their numbers begin with 0.
+    pub fn commands(&self) -> &[Command] {
+        self.manifest
+            .as_ref()
+            .map_or(&[], |manifest| &manifest.commands)
+    }
+
+    /// A setting as each command had it; null where it had none.
+    pub fn setting_of_commands(&self, key: &str) -> Vec<Value> {
+        let manifest = self.manifest.as_ref();
+        manifest.map_or_else(Vec::new, |manifest| manifest.setting_of_commands(key))
+    }
+
+    /// The number of the command that was given an answer; `None` where it is none of these, as with the answers that a
+    /// fork has from its source.
+    pub fn command_of(&self, answer: &JournaledAnswer) -> Option<usize> {
+        let commands = self.commands();
+        let is_of = |command: &Command| command.first_seq.is_some_and(|first| first <= answer.seq);
+        // Older versions did not number them, and wrote whole seconds down.
+        let since = |command: &Command| {
+            let started = command.started.parse::<jiff::Timestamp>().ok()?;
+            Some(SystemTime::from(started))
+        };
+        commands.iter().rposition(is_of).or_else(|| {
+            let is_older = |command: &Command| command.first_seq.is_none() && !command.of_rows;
+            commands.iter().rposition(|command| {
+                is_older(command) && since(command).is_some_and(|since| since <= answer.at)
+            })
+        })
+    }
+
+    /// Whether answers that are [none of its commands'](Self::command_of) stand in the run too that it was forked from.
+    pub fn has_source(&self) -> bool {
+        let source = self.forked_from.as_deref();
+        source.is_some_and(|source| source.join("run.json").is_file())
+    }
+
+    /// Tells the user something that he should look at, once the command has begun.
+    pub fn warn(&self, message: String) {
+        let warnings = self.warnings.lock();
+        let mut warnings = warnings.unwrap_or_else(PoisonError::into_inner);
+        warnings.push(message);
+    }
+
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *warnings)
     }
 
     /// Notes how many requests were under way when the last command [died](Self::died), as well as anybody can
@@ -113,20 +182,27 @@ impl<'a> Past<'a> {
         self.assumed.fetch_add(requests, Ordering::Relaxed);
     }
 
-    pub(crate) fn assumed(&self) -> Option<Unjournaled> {
+    /// Those, and the number of the command that died.
+    pub(crate) fn assumed(&self) -> Option<(usize, Unjournaled)> {
         let requests = self.assumed.load(Ordering::Relaxed);
-        let died = self.died.filter(|_| requests > 0)?;
-        Some(Unjournaled::at_death(died, requests))
+        let (number, died) = self.died.filter(|_| requests > 0)?;
+        Some((number, Unjournaled::at_death(died, requests)))
     }
 
     /// When the command before this one ended without saying so, at the latest: what it had under way then
     /// is in no journal. `None` where it ended as it should, or there was none.
     pub fn died(&self) -> Option<SystemTime> {
-        self.died
+        self.died.map(|(_, at)| at)
     }
 
-    /// The answers in the journal that arrived since then, oldest first. Reads the end of a file, and so
-    /// blocks for a moment.
+    /// The number of the command that [died](Self::died).
+    pub fn died_as(&self) -> Option<usize> {
+        self.died.map(|(number, _)| number)
+    }
+
+    /// The answers in the journal that arrived since then, oldest first. One with a time that is still to come by more
+    /// than a [moment](AHEAD) came before the next one that is past, and is given its time; where there is none it stays as
+    /// it is. Reads the end of a file, and so blocks for a moment.
     ///
     /// # Errors
     ///
@@ -139,15 +215,26 @@ impl<'a> Past<'a> {
         };
         let length = file.metadata()?.len();
         let mut offset = begin(&file, length, since)?;
-        let mut answers = Vec::new();
+        let latest = SystemTime::now() + AHEAD;
+        let (mut answers, mut ahead) = (Vec::new(), Vec::new());
         while offset < length {
-            if let Ok(entry) = journal::read_at(&file, offset)
-                && entry.answer.at >= since
-            {
-                answers.push(entry.answer);
+            match journal::read_at(&file, offset).map(|entry| entry.answer) {
+                Ok(answer) if answer.at > latest => ahead.push(answer),
+                Ok(answer) => {
+                    let came_before = ahead.drain(..).map(|before: JournaledAnswer| {
+                        let at = answer.at;
+                        JournaledAnswer { at, ..before }
+                    });
+                    if answer.at >= since {
+                        answers.extend(came_before);
+                        answers.push(answer);
+                    }
+                }
+                Err(_) => {}
             }
             offset = next_line(&file, offset, length)?;
         }
+        answers.append(&mut ahead);
         Ok(answers)
     }
 }
@@ -256,15 +343,93 @@ mod tests {
     }
 
     #[test]
+    fn answers_of_a_clock_that_was_ahead_are_as_old_as_the_next_one_that_is_past() {
+        let dir = folder(0, 1);
+        let at = |n| SystemTime::now() - Duration::from_secs(n);
+        let ahead = SystemTime::now() + 3_600 * AHEAD;
+        let times = [at(500), ahead, ahead, at(300), ahead, at(30), ahead];
+        let mut lines = Vec::new();
+        for (n, at) in times.into_iter().enumerate() {
+            let answer = PaidAnswer {
+                key: "k",
+                attempt: 1,
+                status: 200,
+                at,
+                latency: Duration::ZERO,
+                prompt_guess: None,
+                body: b"{}",
+            };
+            push_numbered(
+                &mut lines,
+                n as u64 + 1,
+                &tail(RowId([1; 16]), "ask", &answer),
+            );
+        }
+        std::fs::write(dir.path().join("journal.jsonl"), lines).unwrap();
+        let past = Past::of(dir.path(), None);
+        let found = |ago| -> Vec<(u64, bool)> {
+            let found = past.answers_since(at(ago)).unwrap();
+            let now = SystemTime::now();
+            found.iter().map(|a| (a.seq, a.at > now)).collect()
+        };
+        assert_eq!(found(60), [(5, false), (6, false), (7, true)]);
+        assert_eq!(found(400).len(), 6);
+        assert_eq!(found(600).len(), 7);
+    }
+
+    #[test]
     fn only_a_command_that_did_not_say_so_has_died() {
         let dir = folder(1, 1);
         assert_eq!(Past::of(dir.path(), None).died(), None);
         let mut manifest = Manifest::new(serde_json::Map::new(), Default::default());
         std::fs::write(dir.path().join("run.json"), "{}").unwrap();
+        assert_eq!(Past::of(dir.path(), Some(&manifest)).died(), None);
+        manifest.begin(Default::default(), Default::default(), "run".into());
         let died = Past::of(dir.path(), Some(&manifest)).died().unwrap();
         assert!(died <= SystemTime::now());
-        manifest.ended = Some("2026-11-23T00:00:00Z".to_owned());
+        // Whoever only judged again since then has hidden nothing.
+        for _ in 0..3 {
+            manifest.begin_with_rows(Default::default(), "extract".into());
+            manifest.end_with(Default::default(), None);
+            let past = Past::of(dir.path(), Some(&manifest));
+            assert_eq!(past.died_as(), Some(0), "{}", manifest.commands.len());
+        }
+        manifest.begin(Default::default(), Default::default(), "run".into());
+        assert_eq!(
+            Past::of(dir.path(), Some(&manifest)).died_as(),
+            Some(4),
+            "the one at work"
+        );
+        manifest.end_with(Default::default(), None);
         assert_eq!(Past::of(dir.path(), Some(&manifest)).died(), None);
+        manifest.begin_with_rows(Default::default(), "extract".into());
+        manifest.end_with(Default::default(), None);
+        assert_eq!(Past::of(dir.path(), Some(&manifest)).died(), None);
+    }
+
+    #[test]
+    fn answers_are_those_of_the_command_that_asked() {
+        let dir = folder(40, 1);
+        let mut manifest = Manifest::new(serde_json::Map::new(), Default::default());
+        let begins = [(10, Some(11)), (20, Some(21)), (30, None)];
+        for (at, first) in begins {
+            manifest.begin(Default::default(), Default::default(), "run".into());
+            let command = manifest.commands.last_mut().unwrap();
+            command.started = crate::record::timestamp(second(at));
+            command.first_seq = first;
+        }
+        let of = |manifest: &Manifest| -> Vec<Option<usize>> {
+            let past = Past::of(dir.path(), Some(manifest));
+            let answers = past.answers_since(second(0)).unwrap();
+            let answers = answers.iter().step_by(10);
+            answers.map(|answer| past.command_of(answer)).collect()
+        };
+        // What an older version asked after a newer one counts as the newer one's.
+        assert_eq!(of(&manifest), [None, Some(0), Some(1), Some(1)]);
+        for command in &mut manifest.commands {
+            command.first_seq = None;
+        }
+        assert_eq!(of(&manifest), [None, Some(0), Some(1), Some(2)]);
     }
 
     /// A run of which the last word is from then.

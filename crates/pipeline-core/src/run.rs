@@ -270,11 +270,12 @@ impl Job {
         .await?;
         self.dir = folder.take_place()?;
         let dir = self.dir.as_path();
-        let past = Past::of(dir, resumed.then_some(&manifest));
+        let past = Past::of(dir, resumed.then_some(&manifest))
+            .forked_from(manifest.forked_from.as_deref());
         for step in &self.workflow.steps {
             step.resume(&past);
         }
-        let of_the_dead = past.assumed();
+        let (of_the_dead, of_the_past) = (past.assumed(), past.take_warnings());
         let Looked {
             mut before,
             plan,
@@ -287,6 +288,8 @@ impl Job {
             equal_rows,
             spool,
         } = looked;
+
+        warnings.extend(of_the_past);
 
         let mut left = Left {
             failed: left_failed,
@@ -302,7 +305,9 @@ impl Job {
         }
 
         // Whoever comes after this command knows only of this one that it died, if it does.
-        manifest.add_unjournaled(of_the_dead);
+        if let Some((command, requests)) = of_the_dead {
+            manifest.add_unjournaled(command, requests);
+        }
         manifest.hashes = self.hashes.clone();
         let (settings, command) = (self.settings.clone(), self.command.clone());
         match facts {
@@ -312,6 +317,7 @@ impl Job {
             }
             None => manifest.begin_with_rows(settings, command),
         }
+        manifest.note_first_seq(before.next_seq);
         manifest.equal_rows |= equal_rows;
         if let Some(spool) = spool {
             let (dir, lock) = (self.dir.clone(), folder.lock());

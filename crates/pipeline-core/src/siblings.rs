@@ -1,4 +1,5 @@
-//! The folders of the other runs of an experiment: those that were set aside, and those with other time stamps.
+//! The folders of the other runs of an experiment: those that were set aside, those with other time stamps, and those
+//! that one of them was forked from or that were forked from one of them.
 
 use std::fs::Metadata;
 use std::io;
@@ -6,25 +7,86 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::manifest::Manifest;
+
 /// `YYYYMMDD-HHMMSS`
 const STAMP: usize = 15;
 /// Behind so many that nobody has written to there is nobody at work: few go on with a run that is so old, and an
 /// experiment may have thousands.
 const IDLE: usize = 100;
 
-/// The other runs of the experiment that `dir` belongs to whose manifests were written since then, the latest first.
-/// None is opened, and not all are looked at. What cannot be read is told in the log.
-pub(crate) fn written_since(dir: &Path, since: SystemTime) -> Vec<PathBuf> {
+/// No fork of forks is as long as this.
+const FORKS: usize = 32;
+
+/// The other runs of the experiment that `dir` belongs to whose manifests were written since then, the latest first; then
+/// those of the experiment that it was forked from, and so on; then the forks of any of these that stand beside one of
+/// them. None is opened but for the sake of forks, and not all are looked at. What cannot be read is told in the log.
+pub(crate) fn written_since(dir: &Path, source: Option<&Path>, since: SystemTime) -> Vec<PathBuf> {
     // A link stays what it is: the folders that were set aside stand beside it.
     let Ok(dir) = std::path::absolute(dir) else {
         return Vec::new();
     };
-    let Some(experiment) = experiment(&dir) else {
-        return Vec::new();
-    };
+    let line = line(&dir, source.map(Path::to_owned));
     let mut seen: Vec<(u64, u64)> = manifest(&dir).as_ref().map(identity).into_iter().collect();
+    let mut all: Vec<PathBuf> = Vec::new();
+    for experiment in &line {
+        let mut found = runs_of(experiment, since, &mut seen);
+        found.sort_by(|a, b| b.cmp(a));
+        all.extend(found.into_iter().map(|(_, dir)| dir));
+    }
+    let mut folders: Vec<&Path> = line.iter().filter_map(|dir| dir.parent()).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    for candidate in folders
+        .into_iter()
+        .flat_map(|folder| listed(folder, is_folder))
+    {
+        let Some(facts) = written(&candidate, since) else {
+            continue;
+        };
+        if !seen.contains(&identity(&facts)) && is_fork_of(&candidate, &line) {
+            seen.push(identity(&facts));
+            all.push(candidate);
+        }
+    }
+    all
+}
+
+/// The experiment of a run, that of the run which it was forked from, and so on.
+fn line(dir: &Path, source: Option<PathBuf>) -> Vec<PathBuf> {
+    let mut line: Vec<PathBuf> = experiment(dir).into_iter().collect();
+    let mut next = source;
+    while let Some(dir) = next.and_then(|dir| std::path::absolute(dir).ok())
+        && let Some(experiment) = experiment(&dir)
+        && !line.contains(&experiment)
+        && line.len() < FORKS
+    {
+        line.push(experiment);
+        next = source_of(&dir);
+    }
+    line
+}
+
+fn source_of(dir: &Path) -> Option<PathBuf> {
+    // Whose it is nobody knows, so it is nothing to be told of.
+    Manifest::read(dir).ok()??.forked_from
+}
+
+fn is_fork_of(dir: &Path, line_of: &[PathBuf]) -> bool {
+    source_of(dir).is_some_and(|source| {
+        let line = line(dir, Some(source));
+        line.iter().any(|experiment| line_of.contains(experiment))
+    })
+}
+
+/// The runs of one experiment that were written to since then and were not seen yet, each with when that was.
+fn runs_of(
+    experiment: &Path,
+    since: SystemTime,
+    seen: &mut Vec<(u64, u64)>,
+) -> Vec<(SystemTime, PathBuf)> {
     let mut found = Vec::new();
-    for mut candidates in candidates(&experiment) {
+    for mut candidates in candidates(experiment) {
         // Names are times of the start.
         candidates.sort_unstable_by(|a, b| b.cmp(a));
         let mut idle = 0;
@@ -33,21 +95,19 @@ pub(crate) fn written_since(dir: &Path, since: SystemTime) -> Vec<PathBuf> {
                 break;
             }
             idle += 1;
-            if let Some(facts) = manifest(&candidate)
-                && let Ok(written) = facts.modified()
-                && written >= since
+            if let Some(facts) = written(&candidate, since)
+                && let Ok(at) = facts.modified()
             {
                 idle = 0;
                 // Links lead to the same run once more.
                 if !seen.contains(&identity(&facts)) {
                     seen.push(identity(&facts));
-                    found.push((written, candidate));
+                    found.push((at, candidate));
                 }
             }
         }
     }
-    found.sort_by(|a, b| b.cmp(a));
-    found.into_iter().map(|(_, dir)| dir).collect()
+    found
 }
 
 /// The folder of the experiment, whose own it is, whose time stamp it has, or from whose place it was set aside.
@@ -71,13 +131,16 @@ fn candidates(experiment: &Path) -> [Vec<PathBuf>; 3] {
         let before = before.and_then(|before| before.strip_suffix('-'));
         before.is_some() && before == name
     };
-    let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| !kind.is_file());
     let beside = experiment.parent().map(|parent| listed(parent, is_aside));
     [
         vec![experiment.to_owned()],
         beside.unwrap_or_default(),
         listed(experiment, is_folder),
     ]
+}
+
+fn is_folder(entry: &std::fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| !kind.is_file())
 }
 
 fn listed(dir: &Path, is_one: impl Fn(&std::fs::DirEntry) -> bool) -> Vec<PathBuf> {
@@ -119,6 +182,12 @@ fn manifest(dir: &Path) -> Option<Metadata> {
     }
 }
 
+/// The facts of its manifest, where that was written since then.
+fn written(dir: &Path, since: SystemTime) -> Option<Metadata> {
+    let is_since = |facts: &Metadata| facts.modified().is_ok_and(|at| at >= since);
+    manifest(dir).filter(is_since)
+}
+
 fn identity(facts: &Metadata) -> (u64, u64) {
     (facts.dev(), facts.ino())
 }
@@ -151,7 +220,9 @@ mod tests {
     }
 
     fn found(dir: &Path, own: &str) -> Vec<String> {
-        let found = written_since(&dir.join(own), second(10));
+        let own = dir.join(own);
+        let source = source_of(&own);
+        let found = written_since(&own, source.as_deref(), second(10));
         let name = |path: PathBuf| path.strip_prefix(dir).unwrap().display().to_string();
         found.into_iter().map(name).collect()
     }
@@ -204,6 +275,49 @@ mod tests {
         assert_eq!(found(dir, "demo/20261123-101500").len(), 5);
         assert_eq!(found(dir, "demo-fork"), [""; 0]);
         assert_eq!(found(dir, "nowhere"), [""; 0]);
+    }
+
+    fn forked(dir: &Path, name: &str, from: &str, written: u64) {
+        run(dir, name, written);
+        let mut manifest = Manifest::new(serde_json::Map::new(), Default::default());
+        manifest.forked_from = Some(dir.join(from));
+        let path = dir.join(name).join("run.json");
+        std::fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(second(written)).unwrap();
+    }
+
+    #[test]
+    fn a_fork_its_source_and_other_forks_of_it_are_found_by_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        run(dir, "demo/20261122-101500", 20);
+        run(dir, "demo-20261121-090000", 21);
+        forked(dir, "a", "demo/20261122-101500", 22);
+        forked(dir, "b", "demo/20261122-101500", 23);
+        forked(dir, "b-20261123-101500", "demo/20261122-101500", 24);
+        // A fork of a fork that nobody has touched for long.
+        forked(dir, "old", "demo/20261122-101500", 1);
+        forked(dir, "of-old", "old", 25);
+        run(dir, "other", 30);
+        forked(dir, "of-other", "other", 31);
+        forked(dir, "of-itself", "of-itself", 32);
+        let family = [
+            "a",
+            "b",
+            "b-20261123-101500",
+            "demo-20261121-090000",
+            "demo/20261122-101500",
+            "of-old",
+        ];
+        for own in family {
+            let mut found = found(dir, own);
+            found.sort_unstable();
+            let expected: Vec<&str> = family.into_iter().filter(|name| *name != own).collect();
+            assert_eq!(found, expected, "{own}");
+        }
+        assert_eq!(found(dir, "of-other"), ["other"]);
+        assert_eq!(found(dir, "of-itself"), [""; 0]);
     }
 
     #[test]

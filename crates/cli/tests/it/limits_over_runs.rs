@@ -86,7 +86,8 @@ fn what_another_endpoint_answered_does_not_count() {
     let elsewhere = folder.datagen(["run", "--new", "--json", "--set", &elsewhere]);
     made(&elsewhere.exits(0), 6);
     // The same one may be written in another way.
-    let same = format!("model.base_url={}/", server.base_url());
+    let same = server.base_url().replace("http://", "HTTP://");
+    let same = format!("model.base_url={same}/");
     let same = folder.datagen(["run", "--new", "--json", "--set", &same]);
     made(&same.exits(75), 4);
     assert_eq!((server.hits(), other.hits()), (10, 6));

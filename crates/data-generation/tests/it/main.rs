@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod away;
 #[cfg(test)]
+mod before;
+#[cfg(test)]
 mod building;
 #[cfg(test)]
 mod concurrency;

@@ -73,10 +73,27 @@ fn limits() -> impl Strategy<Value = Vec<Limit>> {
     })
 }
 
-/// What left when, and what each limit that was kept then has to count for it: the truth.
+/// What left when, and how much of it there was: the truth, whatever was kept then.
 struct Sent {
     at: Micros,
-    weights: Vec<(Limit, u64)>,
+    what: What,
+}
+
+enum What {
+    Request {
+        /// 0 where it did not leave after all, or where nobody ever counted requests before it left.
+        requests: u64,
+        /// What it came to, as far as anybody knows; the same of tokens.
+        tokens: u64,
+    },
+    /// The endpoint told that others had used so much of a limit.
+    Others(Limit, u64),
+}
+
+/// A limit that anybody has ever kept, and from when on all is known of what it counts.
+struct Known {
+    limit: Limit,
+    from: Micros,
 }
 
 /// One process, or two that share what they write down.
@@ -85,6 +102,7 @@ struct World {
     file: Option<String>,
     now: Micros,
     sent: Vec<Sent>,
+    known: Vec<Known>,
     /// Whose it is, when it ends, which of `sent` it is, and what it comes to.
     open: Vec<(usize, Micros, Entry, usize, Option<u64>)>,
 }
@@ -100,7 +118,7 @@ impl World {
         if is_shared {
             self.file = Some(serde_json::to_string(ledger).unwrap());
         }
-        for meter in ledger.meters.iter().chain(&ledger.not_ours) {
+        for meter in ledger.meters.iter().chain(&ledger.not_kept) {
             let sum: u64 = meter.pieces.iter().map(|(_, amount)| amount).sum();
             assert_eq!(meter.sum(), sum, "{}", meter.limit);
         }
@@ -118,27 +136,61 @@ impl World {
                 Some(cost) => ledger.settle(now, &entry, cost),
                 None => ledger.withdraw(&entry),
             });
-            for (limit, weight) in &mut self.sent[number].weights {
-                *weight = match (cost, limit.unit) {
-                    (None, _) => 0,
-                    (Some(_), Unit::Requests) => 1,
-                    (Some(cost), Unit::Tokens) => cost,
-                };
+            if let What::Request { requests, tokens } = &mut self.sent[number].what {
+                *requests = cost.map_or(0, |_| *requests);
+                *tokens = cost.filter(|_| *tokens > 0).unwrap_or(0);
             }
         }
     }
 
-    /// What is in the window of such a limit now.
+    /// What is in the window of such a limit now, of all that can be known.
     fn used(&self, like: Limit) -> u64 {
+        let known = self.known.iter().find(|known| known.limit.is_like(like));
+        let from = known.map(|known| known.from).unwrap();
         let within = self
             .sent
             .iter()
-            .filter(|sent| sent.at + like.window > self.now);
-        let weights = within.flat_map(|sent| &sent.weights);
-        weights
-            .filter(|(limit, _)| limit.is_like(like))
-            .map(|(_, weight)| weight)
+            .filter(|sent| sent.at >= from && sent.at + like.window > self.now);
+        within
+            .map(|sent| match &sent.what {
+                What::Request { requests, tokens } => match like.unit {
+                    Unit::Requests => *requests,
+                    Unit::Tokens => *tokens,
+                },
+                What::Others(limit, amount) if limit.is_like(like) => *amount,
+                What::Others(..) => 0,
+            })
             .sum()
+    }
+
+    /// These are kept from now on: what was counted before they know as far as another one of their unit does.
+    fn note(&mut self, limits: &[Limit]) {
+        for limit in limits {
+            if self.known.iter().any(|known| known.limit.is_like(*limit)) {
+                continue;
+            }
+            let same = self
+                .known
+                .iter()
+                .filter(|known| known.limit.unit == limit.unit);
+            let from = same.map(|known| match known.limit.window < limit.window {
+                true => known.from.max(self.now.saturating_sub(known.limit.window)),
+                false => known.from,
+            });
+            let from = from.min().unwrap_or(self.now);
+            self.known.push(Known {
+                limit: *limit,
+                from,
+            });
+        }
+    }
+
+    fn request(&self, tokens: u64) -> What {
+        let counts = |unit| self.known.iter().any(|known| known.limit.unit == unit);
+        What::Request {
+            requests: u64::from(counts(Unit::Requests)),
+            tokens: if counts(Unit::Tokens) { tokens } else { 0 },
+        }
     }
 
     fn ask(&mut self, who: usize, tokens: u64, cost: Option<f64>, after: Micros) {
@@ -157,15 +209,13 @@ impl World {
             assert!(self.now - asked <= longest, "it waits for ever");
         }
         let now = self.now;
-        let weights: Vec<(Limit, u64)> = self.ledgers[who]
-            .limits()
-            .map(|limit| match limit.unit {
-                Unit::Requests => (limit, 1),
-                Unit::Tokens => (limit, tokens.min(limit.amount)),
-            })
-            .collect();
-        for (limit, weight) in &weights {
-            let used = self.used(*limit);
+        let limits: Vec<Limit> = self.ledgers[who].limits().collect();
+        for limit in limits {
+            let weight = match limit.unit {
+                Unit::Requests => 1,
+                Unit::Tokens => tokens.min(limit.amount),
+            };
+            let used = self.used(limit);
             assert!(
                 used + weight <= limit.amount,
                 "{used} and {weight} of {limit}"
@@ -175,7 +225,8 @@ impl World {
         let cost = cost.map(|cost| (tokens as f64 * cost) as u64);
         self.open
             .push((who, now + after, entry, self.sent.len(), cost));
-        self.sent.push(Sent { at: now, weights });
+        let what = self.request(tokens);
+        self.sent.push(Sent { at: now, what });
     }
 
     fn play(&mut self, who: usize, deed: &Deed) {
@@ -191,27 +242,28 @@ impl World {
                 self.with(who, |ledger| {
                     ledger.set(now, limits.iter().copied(), *burst)
                 });
+                self.note(limits);
             }
-            Deed::Announced(limit) => self.with(who, |ledger| {
-                let others = ledger.limits().filter(|own| !own.is_like(*limit));
-                let limits: Vec<Limit> = others.chain([*limit]).collect();
-                ledger.set(now, limits, ledger.burst);
-            }),
+            Deed::Announced(limit) => {
+                self.with(who, |ledger| {
+                    let others = ledger.limits().filter(|own| !own.is_like(*limit));
+                    let limits: Vec<Limit> = others.chain([*limit]).collect();
+                    ledger.set(now, limits, ledger.burst);
+                });
+                self.note(&[*limit]);
+            }
             Deed::Others { limit, amount } => {
                 self.with(who, |ledger| ledger.others(*limit, now, *amount));
-                let counts = self.ledgers[who].limits().any(|own| own.is_like(*limit));
-                let weights = counts.then_some((*limit, *amount)).into_iter().collect();
-                self.sent.push(Sent { at: now, weights });
+                if self.ledgers[who].limits().any(|own| own.is_like(*limit)) {
+                    let what = What::Others(*limit, *amount);
+                    self.sent.push(Sent { at: now, what });
+                }
             }
             Deed::Before { ago, tokens } => {
                 let at = now.saturating_sub(*ago);
                 self.with(who, |ledger| ledger.sent_before(at, *tokens));
-                let weights = self.ledgers[who].limits().map(|limit| match limit.unit {
-                    Unit::Requests => (limit, 1),
-                    Unit::Tokens => (limit, *tokens.min(&limit.amount)),
-                });
-                let weights = weights.collect();
-                self.sent.push(Sent { at, weights });
+                let what = self.request(*tokens);
+                self.sent.push(Sent { at, what });
             }
         }
     }
@@ -232,8 +284,10 @@ fn play(
         file: None,
         now: start,
         sent: Vec::new(),
+        known: Vec::new(),
         open: Vec::new(),
     };
+    world.note(limits);
     for (who, deed) in deeds {
         world.play(who % processes, deed);
     }

@@ -230,3 +230,68 @@ fn a_file_that_cannot_be_true_is_passed_over() {
     assert_eq!(ledger.used(requests, 2 * SECOND), 1);
     assert_eq!(ledger.used(requests, 100 * SECOND), 0);
 }
+
+#[test]
+fn what_leaves_while_a_limit_is_taken_away_counts_when_it_is_set_again() {
+    let requests = |amount| limit(Unit::Requests, amount, MINUTE);
+    let day = limit(Unit::Requests, 1_000, DAY);
+    let others: [&[Limit]; 3] = [&[], &[day], &[limit(Unit::Tokens, 9_000, MINUTE)]];
+    for others in others {
+        let keep = |ledger: &mut Ledger, now, own: &[Limit]| {
+            ledger.set(now, own.iter().chain(others).copied(), 60);
+        };
+        let mut ledger = Ledger::new([], 60);
+        keep(&mut ledger, 0, &[requests(60)]);
+        keep(&mut ledger, SECOND, &[]);
+        for n in 0..40 {
+            ledger.take(SECOND + n * SECOND / 20, 1);
+        }
+        keep(&mut ledger, 4 * SECOND, &[requests(60)]);
+        assert_eq!(ledger.used(requests(60), 4 * SECOND), 40, "{others:?}");
+        // It was not spaced out for the limit that was not there.
+        assert_eq!(ledger.earliest(4 * SECOND, 1).0, 4 * SECOND);
+        keep(&mut ledger, 4 * SECOND, &[requests(30)]);
+        assert!(ledger.earliest(4 * SECOND, 1).0 > 60 * SECOND);
+    }
+}
+
+#[test]
+fn a_limit_of_a_shorter_time_takes_what_a_longer_one_counted_for_as_late_as_it_may_have_left() {
+    let day = limit(Unit::Requests, 1_000, DAY);
+    let minute = limit(Unit::Requests, 60, MINUTE);
+    let now = 1_000 * MINUTE + 50 * SECOND;
+    let mut ledger = Ledger::new([day], 1);
+    for n in 0..60 {
+        ledger.take(now - 40 * SECOND + n * SECOND / 2, 1);
+    }
+    ledger.set(now, [day, minute], 1);
+    assert_eq!(ledger.used(minute, now), 60);
+    assert!(ledger.earliest(now, 1).0 > now + 20 * SECOND);
+}
+
+#[test]
+fn what_was_sent_above_a_low_limit_counts_in_full_for_the_higher_one_that_follows() {
+    let tokens = |amount| limit(Unit::Tokens, amount, MINUTE);
+    let mut ledger = Ledger::new([tokens(100)], 1);
+    ledger.take(0, 4_000);
+    ledger.set(SECOND, [tokens(4_100)], 1);
+    assert!(ledger.earliest(2 * SECOND, 200).0 > 60 * SECOND);
+}
+
+#[test]
+fn a_limit_that_comes_while_a_request_is_under_way_hears_what_that_cost_in_the_end() {
+    let tokens = |window| limit(Unit::Tokens, 10_000, window);
+    for cost in [100, 5_000] {
+        let now = 2 * MINUTE;
+        let mut ledger = Ledger::new([tokens(MINUTE)], 1);
+        let entry = ledger.take(now, 1_000);
+        ledger.set(now, [tokens(MINUTE), tokens(DAY)], 1);
+        ledger.settle(now + SECOND, &entry, cost);
+        assert_eq!(ledger.used(tokens(DAY), now + SECOND), cost);
+    }
+    let mut ledger = Ledger::new([tokens(DAY)], 1);
+    let entry = ledger.take(MINUTE, 1_000);
+    ledger.set(MINUTE, [tokens(MINUTE)], 1);
+    ledger.settle(MINUTE + SECOND, &entry, 5_000);
+    assert_eq!(ledger.used(tokens(MINUTE), MINUTE + SECOND), 5_000);
+}

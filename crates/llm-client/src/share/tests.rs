@@ -313,6 +313,48 @@ async fn a_day_that_began_before_the_file_counts_once_for_each_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_run_sent_while_it_shared_nothing_counts_once_for_all_who_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (a_day(&file, 100), a_day(&file, 100));
+    one.acquire().await.settle(0);
+    sleep(Duration::from_secs(25 * 3_600)).await;
+    let ago = |n: usize, seconds| (0..n).map(move |_| (Duration::from_secs(seconds), 0));
+    // Of all who share nothing is missing in the file.
+    assert!(one.knows(1) && other.knows(1));
+    one.look_back_apart(1, ago(40, 3_600));
+    one.look_back(1, ago(40, 3_600));
+    one.acquire().await.give_back();
+    other.look_back_apart(1, ago(40, 3_600));
+    sleep(Duration::from_secs(600)).await;
+    // Since then it has worked once more, and again without sharing.
+    other.look_back_apart(1, ago(40, 4_200).chain(ago(10, 5)));
+    other.look_back_apart(2, ago(20, 5));
+    other.acquire().await.give_back();
+    one.look_back_apart(1, ago(40, 4_200).chain(ago(10, 5)));
+    assert_eq!(left(&one).await, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_longer_limit_counts_what_a_run_sent_apart_before_the_shorter_one_looked_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = LimitOptions {
+        requests: a_minute(6_000),
+        share: Some(LimitFile::open(dir.path().join("x")).unwrap()),
+        ..LimitOptions::default()
+    };
+    let limiter = Limiter::new(&options);
+    let ago = |n: usize, seconds| (0..n).map(move |_| (Duration::from_secs(seconds), 0));
+    let all = || ago(40, 3_600).chain(ago(10, 5));
+    limiter.look_back_apart(1, all());
+    limiter.acquire().await.give_back();
+    options.requests.a_day = NonZeroU64::new(60);
+    limiter.set(&options);
+    limiter.look_back_apart(1, all());
+    assert_eq!(left(&limiter).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_that_nobody_kept_before_counts_what_others_of_its_kind_know() {
     for share in [true, false] {
         let dir = tempfile::tempdir().unwrap();
