@@ -43,6 +43,42 @@ fn two_runs_with_one_key_share_what_they_may_send() {
 }
 
 #[test]
+fn what_a_run_sent_before_it_shared_counts_once_for_all_who_share() {
+    let server = Server::echoing();
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(12)).edit(
+        "config.yaml",
+        "logging:",
+        "limits: {share: true}\nlogging:",
+    );
+    let home = folder.path("home").display().to_string();
+    let run = |name: &str, more: [&str; 2]| {
+        let name = format!("output_data.experiment_name={name}");
+        let run = folder.datagen(["run", "--set", &name, "--set", more[0], "--set", more[1]]);
+        run.env("HOME", &home)
+    };
+    let (ten, eleven) = ("limits.requests_per_day=10", "limits.requests_per_day=11");
+    let (alone, anew) = ("limits.share=false", "run.sync_ms=1");
+    folder.write("rows.jsonl", rows(6));
+    run("first", [ten, alone]).exits(0);
+    folder.write("rows.jsonl", rows(12));
+    run("first", [ten, anew]).exits(75);
+    assert_eq!(server.hits(), 10);
+    // Nobody counts the first six of them again.
+    for name in ["second", "first"] {
+        run(name, [ten, anew]).exits(75);
+    }
+    run("first", [eleven, anew]).exits(75);
+    assert_eq!(server.hits(), 11);
+    // Alone again, it counts all that it has sent; and the others hear of that once it shares.
+    run("first", ["limits.requests_per_day=12", alone]).exits(0);
+    run("second", ["limits.requests_per_day=13", anew]).exits(75);
+    assert_eq!(server.hits(), 13);
+    folder.write("rows.jsonl", rows(13));
+    run("first", ["limits.requests_per_day=13", anew]).exits(75);
+    assert_eq!(server.hits(), 13);
+}
+
+#[test]
 fn limits_hold_and_the_user_hears_of_it_where_the_shared_file_cannot_be_written() {
     let server = Server::echoing();
     let folder = Folder::asking(&server).file("rows.jsonl", rows(6)).edit(
