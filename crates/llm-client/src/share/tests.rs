@@ -480,6 +480,68 @@ async fn what_stood_in_a_file_that_was_taken_away_is_in_the_next_one_whoever_mak
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_older_state_that_is_put_back_takes_nothing_of_what_was_sent_since_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (a_day(&file, 40), a_day(&file, 40));
+    times(&one, 2).await;
+    let older = std::fs::read(&file).unwrap();
+    times(&other, 3).await;
+    times(&one, 20).await;
+    std::fs::write(&file, &older).unwrap();
+    times(&one, 1).await;
+    assert_eq!(left(&other).await, 14);
+    // The same where somebody who knows no better goes on in it.
+    std::fs::write(&file, &older).unwrap();
+    let new = a_day(&file, 40);
+    times(&new, 1).await;
+    other.knows(0);
+    assert_eq!(left(&new).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_emptied_holds_again_what_was_sent_whoever_is_the_first_to_write() {
+    for is_seen_empty in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        let one = a_day(&file, 40);
+        times(&one, 30).await;
+        std::fs::write(&file, "").unwrap();
+        if is_seen_empty {
+            one.knows(0);
+        }
+        let other = a_day(&file, 40);
+        times(&other, 5).await;
+        times(&one, 1).await;
+        let left = left(&other).await;
+        assert!(left <= 9, "{left} are left, {is_seen_empty}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_state_with_the_same_number_is_not_the_one_that_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let one = a_day(&file, 40);
+    times(&one, 1).await;
+    let mut older = std::fs::read(&file).unwrap();
+    times(&one, 20).await;
+    let latest = std::fs::read(&file).unwrap();
+    let number = |text: &[u8]| {
+        let places = [9, (1 << 20) + 9].map(|at| at..at + 16);
+        let there = places.into_iter().filter(|place| place.end <= text.len());
+        there
+            .max_by_key(|place| text[place.clone()].to_vec())
+            .unwrap()
+    };
+    let place = number(&older);
+    older[place].copy_from_slice(&latest[number(&latest)]);
+    std::fs::write(&file, &older).unwrap();
+    times(&one, 1).await;
+    assert_eq!(left(&a_day(&file, 40)).await, 18);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_leaves_takes_nothing_with_him_of_what_others_have_sent() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x");
