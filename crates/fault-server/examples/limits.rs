@@ -172,7 +172,7 @@ fn of_many_lengths(question: &Question) -> String {
 
 /// Nobody can tell from a prompt how long its answer will be.
 fn short_or_long(question: &Question) -> String {
-    let is_long = question.row * 7919 % 997 % 10 == 0;
+    let is_long = (question.row * 7919 % 997).is_multiple_of(10);
     "word ".repeat(if is_long { 20 * 20 } else { 20 })
 }
 
