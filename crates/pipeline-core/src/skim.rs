@@ -224,7 +224,7 @@ impl<'a> Skim<'a> {
 }
 
 /// Whether one of the bytes cannot stand in a string as it is.
-fn holds_controls(bytes: &[u8]) -> bool {
+pub(crate) fn holds_controls(bytes: &[u8]) -> bool {
     bytes.chunks(BLOCK).any(|block| {
         // Without a way out in the middle, so that the compiler can do them all at once.
         block.iter().fold(false, |any, byte| any | (*byte < 0x20))
