@@ -62,6 +62,7 @@ mod pass;
 mod past;
 mod place;
 mod plan;
+mod read_ahead;
 mod record;
 mod rejudge;
 mod repair;

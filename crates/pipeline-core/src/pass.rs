@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::lines::{LineText, Lines, LinesError, Mark};
+use crate::read_ahead::{self, Batch};
 use crate::row::Content;
 use crate::source::{Lasting, Where, Written};
 
@@ -83,6 +84,29 @@ impl Pass {
                 lines.go_to(mark).map_err(Error::io("could not read", path))
             }
             Pass::Stdin(_) | Pass::Rows { .. } => unreachable!("they have no marks"),
+        }
+    }
+
+    /// Shows all rows that are left, each with the mark behind it; while one is looked at, later ones are read.
+    pub(crate) fn for_each(
+        &mut self,
+        each: impl FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        // A thread that waits for somebody who types could not be ended.
+        let may_wait = matches!(self, Pass::Stdin(_));
+        let mut scratch = Vec::new();
+        let next = |batch: &mut Batch| {
+            let Some(given) = self.next(&mut scratch)? else {
+                return Ok(false);
+            };
+            batch.push(given);
+            batch.mark(self.mark());
+            Ok(true)
+        };
+        if may_wait {
+            read_ahead::in_turns(1, next, each)
+        } else {
+            read_ahead::for_each(next, each)
         }
     }
 
