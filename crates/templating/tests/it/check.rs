@@ -200,6 +200,16 @@ fn a_row_that_looks_like_a_good_one_and_is_none_is_found() {
 }
 
 #[test]
+fn the_same_kwargs_given_to_the_other_prompt_are_another_row() {
+    let system = handlebars("{{#if b}}{{a}}{{/if}}");
+    let mut checker = Prompts::new(Some(system), handlebars("{{a}}{{#if b}}x{{/if}}")).checker();
+    let fine = r#"{"user_prompt_kwargs":{"a":"x","b":"x"},"system_prompt_kwargs":{}}"#;
+    let wrong = r#"{"user_prompt_kwargs":{"a":"x"},"system_prompt_kwargs":{"b":"x"}}"#;
+    assert_eq!(checker.check(fine).len(), 0);
+    assert_eq!(checker.check(wrong).len(), 1);
+}
+
+#[test]
 fn kwargs_that_no_prompt_uses_are_counted() {
     let mut checker = Prompts::new(
         Some(handlebars("{{a}}")),
