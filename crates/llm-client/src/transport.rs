@@ -163,6 +163,7 @@ impl Transport {
         let kind = kind_of(&error);
         let what = match kind {
             TransportKind::Tls => "the TLS handshake failed: ",
+            TransportKind::Closed if is_dead(&error) => "the connection is dead: ",
             _ => "",
         };
         let mut message = format!("{}: {what}{}", self.address, chain(&error));
@@ -240,6 +241,15 @@ impl fmt::Debug for Exchange {
 
 impl StdError for Exchange {}
 
+/// How often an HTTP/2 connection with requests under way, over which nothing came, is asked whether it is alive.
+const HTTP2_PING: Duration = Duration::from_secs(30);
+
+/// How long it has to answer that. A server that is busy answers late.
+const HTTP2_PONG: Duration = Duration::from_secs(20);
+
+/// What hyper says where it did not.
+const NO_PONG: &str = "keep-alive timed out";
+
 fn http(base: &Url, timeouts: Timeouts, pool: usize) -> Result<reqwest::Client, reqwest::Error> {
     // reqwest asks for a provider of the process. Where the program has installed one, that one is used.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -253,6 +263,10 @@ fn http(base: &Url, timeouts: Timeouts, pool: usize) -> Result<reqwest::Client, 
         .tcp_nodelay(true)
         .tcp_keepalive(Duration::from_secs(30))
         .http2_adaptive_window(true)
+        // Many requests share such a connection, and so does whoever asks again. The system notices where nobody
+        // is at its other end; where somebody is who hands nothing on, a dead one would take row after row with it.
+        .http2_keep_alive_interval(HTTP2_PING)
+        .http2_keep_alive_timeout(HTTP2_PONG)
         // A key goes to one origin only, and repeating is the business of somebody else.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -310,11 +324,21 @@ fn kind_of(error: &reqwest::Error) -> TransportKind {
             TransportKind::NotProcessed
         }
         _ if error.is_connect() => TransportKind::Connect,
+        // It is the connection that was silent, not the answer that was slow.
+        _ if is_dead(error) => TransportKind::Closed,
         _ if error.is_timeout() => TransportKind::TotalTimeout,
         _ if error.is_request() => TransportKind::Closed,
         _ if error.is_body() || error.is_decode() => TransportKind::Body,
         _ => TransportKind::Other,
     }
+}
+
+/// Whether the system or a ping found that nobody is at the other end any more.
+fn is_dead(error: &(dyn StdError + 'static)) -> bool {
+    Causes(Some(error)).any(|cause| match cause.downcast_ref::<io::Error>() {
+        Some(error) => error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_some(),
+        None => cause.to_string().contains(NO_PONG),
+    })
 }
 
 fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<TransportKind> {
@@ -375,4 +399,19 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
         sentence = error.to_string();
     }
     crate::failure::one_line(&sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_the_system_gave_up_is_dead_and_a_slow_answer_is_not() {
+        let given_up = if cfg!(target_os = "linux") { 110 } else { 60 };
+        assert!(is_dead(&io::Error::other(io::Error::from_raw_os_error(
+            given_up
+        ))));
+        assert!(!is_dead(&io::Error::from(io::ErrorKind::TimedOut)));
+        assert!(!is_dead(&io::Error::from_raw_os_error(32)));
+    }
 }

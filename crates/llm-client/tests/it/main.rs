@@ -12,6 +12,8 @@ mod classify;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod dead_connection;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;
@@ -35,6 +37,8 @@ mod restarts;
 mod scripted;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod sizes;
 #[cfg(test)]
 mod slowing;
 #[cfg(test)]
