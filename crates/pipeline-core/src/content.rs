@@ -4,10 +4,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use crate::skim::holds_controls;
-
-/// Objects and lists deeper than this are refused: serde's own limit, and no real row comes near it.
-const MAX_DEPTH: usize = 128;
+use crate::canonical::Scanner;
 
 /// Why a text is no row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +39,8 @@ impl std::error::Error for ContentError {}
 /// surrogate without its partner (which no text can hold).
 pub(crate) fn canonical(text: &str, out: &mut Vec<u8>) -> Result<(), ContentError> {
     out.clear();
-    let mut scanner = Scanner {
-        bytes: text.as_bytes(),
-        at: 0,
-        out,
-    };
-    scanner.row().map_err(|found| refusal(text, found))
+    let scanned = Scanner::new(text, out).row();
+    scanned.map_err(|found| refusal(text, found))
 }
 
 /// Why a text that the scanner did not get through is no row: what is wrong with its grammar serde knows best, and
@@ -67,7 +60,7 @@ fn refusal(text: &str, found: ContentError) -> ContentError {
 }
 
 /// serde's text without its own position, which counts from the row and not from the file.
-fn reason(error: &serde_json::Error) -> String {
+pub(crate) fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or(&text).to_owned()
 }
@@ -79,241 +72,6 @@ fn kind_of(value: &str) -> &'static str {
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
         _ => "a number",
-    }
-}
-
-/// One walk over a text, which judges the grammar and writes the canonical form at once. It gets through exactly
-/// those texts that serde takes for an object, but for what [`canonical`] refuses besides.
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    out: &'a mut Vec<u8>,
-}
-
-impl Scanner<'_> {
-    fn error(&self, what: impl Into<String>) -> ContentError {
-        ContentError {
-            column: self.at + 1,
-            what: what.into(),
-        }
-    }
-
-    /// What no JSON has at this place.
-    fn misplaced(&self) -> ContentError {
-        self.error("is no JSON object")
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn skip_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), ContentError> {
-        if self.peek() != Some(byte) {
-            return Err(self.misplaced());
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    fn row(&mut self) -> Result<(), ContentError> {
-        self.skip_space();
-        if self.peek() != Some(b'{') {
-            return Err(self.misplaced());
-        }
-        self.object(0)?;
-        self.skip_space();
-        match self.peek() {
-            None => Ok(()),
-            Some(_) => Err(self.misplaced()),
-        }
-    }
-
-    fn value(&mut self, depth: usize) -> Result<(), ContentError> {
-        self.skip_space();
-        match self.peek() {
-            Some(b'{' | b'[') if depth == MAX_DEPTH => {
-                Err(self.error(format!("is nested deeper than {MAX_DEPTH} levels")))
-            }
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.list(depth),
-            Some(b'"') => self.string(),
-            _ => self.scalar(),
-        }
-    }
-
-    fn scalar(&mut self) -> Result<(), ContentError> {
-        let rest = &self.bytes[self.at..];
-        let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
-        let token = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
-        if !(matches!(token, b"true" | b"false" | b"null") || is_number(token)) {
-            return Err(self.misplaced());
-        }
-        self.out.extend_from_slice(token);
-        self.at += token.len();
-        Ok(())
-    }
-
-    fn list(&mut self, depth: usize) -> Result<(), ContentError> {
-        self.out.push(b'[');
-        self.at += 1;
-        self.skip_space();
-        if self.peek() != Some(b']') {
-            loop {
-                self.value(depth + 1)?;
-                self.skip_space();
-                if self.peek() != Some(b',') {
-                    break;
-                }
-                self.out.push(b',');
-                self.at += 1;
-            }
-        }
-        self.expect(b']')?;
-        self.out.push(b']');
-        Ok(())
-    }
-
-    fn object(&mut self, depth: usize) -> Result<(), ContentError> {
-        self.out.push(b'{');
-        self.at += 1;
-        let first = self.out.len();
-        // Where each member starts, its key ends, and it ends, in `out`; each is followed by a comma.
-        let mut members: Vec<(usize, usize, usize)> = Vec::new();
-        let mut sorted = true;
-        self.skip_space();
-        if self.peek() != Some(b'}') {
-            loop {
-                self.skip_space();
-                let start = self.out.len();
-                self.string()?;
-                let key = self.out.len();
-                self.skip_space();
-                self.expect(b':')?;
-                self.out.push(b':');
-                self.value(depth + 1)?;
-                self.out.push(b',');
-                if let Some(&(before, before_key, _)) = members.last() {
-                    sorted &= self.out[before..before_key] < self.out[start..key];
-                }
-                members.push((start, key, self.out.len()));
-                self.skip_space();
-                if self.peek() != Some(b',') {
-                    break;
-                }
-                self.at += 1;
-            }
-        }
-        self.expect(b'}')?;
-        if !sorted {
-            members.sort_by(|a, b| self.out[a.0..a.1].cmp(&self.out[b.0..b.1]));
-            for pair in members.windows(2) {
-                if self.out[pair[0].0..pair[0].1] == self.out[pair[1].0..pair[1].1] {
-                    let key = String::from_utf8_lossy(&self.out[pair[0].0..pair[0].1]);
-                    return Err(self.error(format!("has the key {key} twice")));
-                }
-            }
-            // Written once more in their order, behind themselves, and then moved to their place.
-            let end = self.out.len();
-            for &(start, _, end) in &members {
-                self.out.extend_from_within(start..end);
-            }
-            self.out.copy_within(end.., first);
-            self.out.truncate(end);
-        }
-        if !members.is_empty() {
-            self.out.pop(); // the last comma
-        }
-        self.out.push(b'}');
-        Ok(())
-    }
-
-    fn string(&mut self) -> Result<(), ContentError> {
-        let start = self.at;
-        self.expect(b'"')?;
-        let rest = &self.bytes[self.at..];
-        let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
-            return Err(self.misplaced());
-        };
-        if rest[length] == b'\\' {
-            return self.escaped_string(start);
-        }
-        if holds_controls(&rest[..length]) {
-            return Err(self.misplaced());
-        }
-        self.at += length + 1;
-        self.out.extend_from_slice(&self.bytes[start..self.at]);
-        Ok(())
-    }
-
-    /// The rarer string with a backslash in it.
-    fn escaped_string(&mut self, start: usize) -> Result<(), ContentError> {
-        let mut kept = true;
-        loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
-                return Err(self.misplaced());
-            };
-            self.at += length;
-            if rest[length] == b'"' {
-                break;
-            }
-            // Those that are written again as they are.
-            kept &= matches!(
-                rest.get(length + 1),
-                Some(b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't')
-            );
-            self.at += 2;
-        }
-        self.at += 1;
-        let written = &self.bytes[start..self.at];
-        if kept && !holds_controls(written) {
-            self.out.extend_from_slice(written);
-            return Ok(());
-        }
-        // serde judges, decodes and encodes all others.
-        let decoded: String = serde_json::from_slice(written).map_err(|error| {
-            self.error(format!(
-                "holds a string that is no text: {}",
-                reason(&error)
-            ))
-        })?;
-        serde_json::to_writer(&mut *self.out, &decoded)
-            .map_err(|error| self.error(error.to_string()))
-    }
-}
-
-fn is_number(token: &[u8]) -> bool {
-    let digits = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count()
-    };
-    let mut rest = token.strip_prefix(b"-").unwrap_or(token);
-    let whole = digits(rest);
-    if whole == 0 || (whole > 1 && rest[0] == b'0') {
-        return false;
-    }
-    rest = &rest[whole..];
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let length = digits(fraction);
-        if length == 0 {
-            return false;
-        }
-        rest = &fraction[length..];
-    }
-    match rest {
-        [] => true,
-        [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..] => {
-            !exponent.is_empty() && digits(exponent) == exponent.len()
-        }
-        _ => false,
     }
 }
 
@@ -461,121 +219,6 @@ mod tests {
         })
     }
 
-    /// Whether the scanner gets through, which it must do exactly where serde does and nothing else is wrong.
-    #[track_caller]
-    fn agrees_with_serde(text: &str) -> bool {
-        let judged = canonical(text, &mut Vec::new()).map_err(|error| error.to_string());
-        let read = serde_json::from_str::<&RawValue>(text);
-        match (&judged, read) {
-            (Ok(()), read) => {
-                assert!(read.is_ok_and(|raw| raw.get().starts_with('{')), "{text:?}");
-            }
-            (Err(what), Err(_)) => assert!(what.starts_with("is no JSON: "), "{text:?}: {what}"),
-            (Err(what), Ok(raw)) if raw.get().starts_with('{') => {
-                let besides = [
-                    "has the key ",
-                    "is nested deeper ",
-                    "holds a string that is no text: ",
-                ];
-                assert!(
-                    besides.iter().any(|known| what.starts_with(known)),
-                    "{text:?}: {what}"
-                );
-            }
-            (Err(what), Ok(_)) => assert!(
-                what.starts_with("is no JSON object but "),
-                "{text:?}: {what}"
-            ),
-        }
-        judged.is_ok()
-    }
-
-    /// What rows and broken rows are made of.
-    fn piece() -> impl Strategy<Value = String> {
-        let pieces = [
-            "{",
-            "}",
-            "[",
-            "]",
-            ",",
-            ":",
-            " ",
-            "\t",
-            "\n",
-            "\r",
-            "\"",
-            "\"a\"",
-            "\"b\":",
-            "\\",
-            "\\u00e9",
-            "\\ud83d",
-            "\\u12",
-            "\"\\n\"",
-            "\u{1}",
-            "\u{7f}",
-            "\u{2028}",
-            "\u{a0}",
-            "人",
-            "0",
-            "-",
-            "1",
-            "12",
-            ".",
-            "e",
-            "E+",
-            "1.5",
-            "-0.0e-3",
-            "01",
-            "true",
-            "false",
-            "null",
-            "nul",
-            "truex",
-            "[1,2]",
-            "{\"a\":1}",
-            "[[]]",
-            "{}",
-            ",\"c\":",
-            "NaN",
-            "+1",
-            "'",
-        ];
-        prop_oneof![9 => prop::sample::select(pieces.to_vec()).prop_map(str::to_owned), 1 => ".{0,2}"]
-    }
-
-    #[test]
-    fn one_byte_that_is_changed_taken_out_or_put_in_is_judged_as_serde_judges_it() {
-        let mut whole = 0;
-        for text in [
-            r#"{"n": -1.50e+3, "list": [ 0,[],{} , true,false,null, 1E9, -0.0], "t":{"b":"a \"quoted\" \\ é \u00e9人","a":""}}"#,
-            " {\"a\" :\t[ ] ,\r\n\"\\u0061b\":[{\"x\":[[1,2],[3]]}] } ",
-        ] {
-            assert!(agrees_with_serde(text), "{text}");
-            let bytes = text.as_bytes();
-            for at in 0..bytes.len() {
-                let mut tried: Vec<Vec<u8>> = b"\"\\{}[],: 0179-+.eEtfnu\0\n\t\x1f\x7fx"
-                    .iter()
-                    .flat_map(|byte| {
-                        let mut replaced = bytes.to_vec();
-                        replaced[at] = *byte;
-                        let mut inserted = bytes.to_vec();
-                        inserted.insert(at, *byte);
-                        [replaced, inserted]
-                    })
-                    .collect();
-                tried.push([&bytes[..at], &bytes[at + 1..]].concat());
-                tried.push(bytes[..at].to_vec());
-                for bytes in tried {
-                    if let Ok(text) = std::str::from_utf8(&bytes) {
-                        whole += usize::from(agrees_with_serde(text));
-                    }
-                }
-            }
-        }
-        // Or this would prove nothing.
-        assert!(whole > 1000, "{whole}");
-    }
-
     proptest! {
         #[test]
         fn however_a_row_is_written_it_says_the_same((plain, other) in object(written_twice())) {
@@ -588,20 +231,6 @@ mod tests {
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&form).ok(), serde_json::from_str(&plain).ok());
             canonical(&form, &mut two).unwrap();
             prop_assert_eq!(one, two);
-        }
-
-        #[test]
-        fn it_judges_the_grammar_as_serde_does(pieces in prop::collection::vec(piece(), 0..12)) {
-            agrees_with_serde(&format!("{{\"a\":{}}}", pieces.concat()));
-            agrees_with_serde(&pieces.concat());
-        }
-
-        #[test]
-        fn no_text_makes_it_panic(text in ".{0,40}", json in "[{}\\[\\]\"\\\\:, a1]{0,24}") {
-            for text in [text, json] {
-                // Whether it is a row is not the question.
-                let _judged = canonical(&text, &mut Vec::new()).is_ok();
-            }
         }
     }
 }

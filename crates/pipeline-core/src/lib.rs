@@ -37,6 +37,7 @@ mod append;
 mod before;
 mod beside;
 mod breaker;
+mod canonical;
 mod check;
 mod clock;
 mod content;

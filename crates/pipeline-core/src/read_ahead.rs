@@ -411,7 +411,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn what_is_read_ahead_is_what_is_read_row_by_row(rows in rows(), fails in any::<bool>(), ends in 0..4000_usize) {
