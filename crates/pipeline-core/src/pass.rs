@@ -26,6 +26,14 @@ pub(crate) struct Fault {
     pub(crate) message: String,
 }
 
+/// A row that was read ahead, without its text, and the mark behind it.
+struct Held {
+    line: u64,
+    content: Content,
+    fault: Option<Fault>,
+    mark: Option<Mark>,
+}
+
 /// Reads an input that can be read again.
 pub(crate) enum Pass {
     File {
@@ -90,18 +98,38 @@ impl Pass {
     /// Shows all rows that are left, each with the mark behind it; while one is looked at, later ones are read.
     pub(crate) fn for_each(
         &mut self,
-        each: impl FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
+        mut each: impl FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         // A thread that waits for somebody who types could not be ended.
         let may_wait = matches!(self, Pass::Stdin(_));
         let mut scratch = Vec::new();
-        let next = |batch: &mut Batch| {
+        let next = |batch: &mut Batch<Held>| {
             let Some(given) = self.next(&mut scratch)? else {
                 return Ok(false);
             };
-            batch.push(given);
-            batch.mark(self.mark());
+            let (text, fault) = match given.text {
+                Ok(text) => (text, None),
+                Err(fault) => ("", Some(fault)),
+            };
+            let held = Held {
+                line: given.line,
+                content: given.content,
+                fault,
+                mark: None,
+            };
+            batch.push(held, text);
+            if let Some(held) = batch.last() {
+                held.mark = self.mark();
+            }
             Ok(true)
+        };
+        let each = |held: Held, text: &str| {
+            let given = Given {
+                line: held.line,
+                content: held.content,
+                text: held.fault.map_or(Ok(text), Err),
+            };
+            each(given, held.mark)
         };
         if may_wait {
             read_ahead::in_turns(1, next, each)

@@ -1,63 +1,51 @@
-//! Rows that are read and judged on a thread of their own, while somebody is still at work on those before them.
+//! Texts that a thread of their own reads and judges, while somebody is still at work on those before them.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::{panic, thread};
 
 use crate::error::Error;
-use crate::lines::Mark;
-use crate::pass::{Fault, Given};
-use crate::row::Content;
 
 /// A batch is full with so many bytes of text,
 const BATCH_BYTES: usize = 64 * 1024;
-/// or with so many rows.
-const BATCH_ROWS: usize = 1024;
+/// or with so many texts.
+const BATCH_TEXTS: usize = 1024;
 /// One is filled, one is worked on, and with one between them neither side waits for every hiccup of the other.
 const BATCHES: usize = 3;
 
-/// Rows one after the other, held by one text.
-#[derive(Default)]
-pub(crate) struct Batch {
+/// Texts one after the other, held by one, and what is known of each.
+pub(crate) struct Batch<T> {
     texts: String,
-    rows: Vec<Held>,
+    /// Also where each text ends; it begins where the one before ends.
+    known: Vec<(T, usize)>,
 }
 
-struct Held {
-    line: u64,
-    content: Content,
-    /// Where its text ends; it begins where the one before ends.
-    text: Result<usize, Fault>,
-    mark: Option<Mark>,
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Batch {
+            texts: String::new(),
+            known: Vec::new(),
+        }
+    }
 }
 
-impl Batch {
-    pub(crate) fn push(&mut self, row: Given<'_>) {
-        let text = row.text.map(|text| {
-            self.texts.push_str(text);
-            self.texts.len()
-        });
-        self.rows.push(Held {
-            line: row.line,
-            content: row.content,
-            text,
-            mark: None,
-        });
+impl<T> Batch<T> {
+    pub(crate) fn push(&mut self, known: T, text: &str) {
+        self.texts.push_str(text);
+        self.known.push((known, self.texts.len()));
     }
 
-    /// Where one could go on behind the last row.
-    pub(crate) fn mark(&mut self, mark: Option<Mark>) {
-        if let Some(last) = self.rows.last_mut() {
-            last.mark = mark;
-        }
+    /// What is known of the last text.
+    pub(crate) fn last(&mut self) -> Option<&mut T> {
+        self.known.last_mut().map(|(known, _)| known)
     }
 
     /// Whether there may be more. What was read before an error is kept.
     fn fill(
         &mut self,
-        rows: usize,
-        next: &mut impl FnMut(&mut Batch) -> Result<bool, Error>,
+        texts: usize,
+        next: &mut impl FnMut(&mut Batch<T>) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
-        while self.rows.len() < rows && self.texts.len() < BATCH_BYTES {
+        while self.known.len() < texts && self.texts.len() < BATCH_BYTES {
             if !next(self)? {
                 return Ok(false);
             }
@@ -65,24 +53,12 @@ impl Batch {
         Ok(true)
     }
 
-    /// Shows the rows, and lets go of them and of what a very long one took.
-    fn show(
-        &mut self,
-        each: &mut impl FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    /// Shows the texts, and lets go of them and of what a very long one took.
+    fn show(&mut self, each: &mut impl FnMut(T, &str) -> Result<(), Error>) -> Result<(), Error> {
         let mut start = 0;
-        for row in self.rows.drain(..) {
-            let text = row.text.map(|end| {
-                let text = &self.texts[start..end];
-                start = end;
-                text
-            });
-            let given = Given {
-                line: row.line,
-                content: row.content,
-                text,
-            };
-            each(given, row.mark)?;
+        for (known, end) in self.known.drain(..) {
+            each(known, &self.texts[start..end])?;
+            start = end;
         }
         self.texts.clear();
         self.texts.shrink_to(2 * BATCH_BYTES);
@@ -94,19 +70,18 @@ impl Batch {
     }
 }
 
-/// Shows all rows to `each`, in their order and with the marks behind them. `next` puts the next row into the batch, or
-/// answers false. What ends it first, an error of either, is what comes back; rows before an error of `next` are
-/// shown before that.
+/// Shows all texts to `each`, in their order. `next` puts the next one into the batch, or answers false. What ends it
+/// first, an error of either, is what comes back; what was read before an error of `next` is shown before that.
 ///
 /// Whatever is more than one batch is read by a thread while `each` is at work here. It reads at most two batches
 /// ahead, and where `each` fails it ends with the batch that it is at.
-pub(crate) fn for_each(
-    mut next: impl FnMut(&mut Batch) -> Result<bool, Error> + Send,
-    mut each: impl FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
+pub(crate) fn for_each<T: Send>(
+    mut next: impl FnMut(&mut Batch<T>) -> Result<bool, Error> + Send,
+    mut each: impl FnMut(T, &str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     // A small input is over sooner than a thread has begun.
     let mut first = Batch::default();
-    let more = first.fill(BATCH_ROWS, &mut next);
+    let more = first.fill(BATCH_TEXTS, &mut next);
     first.show(&mut each)?;
     if !more? {
         return Ok(());
@@ -134,18 +109,18 @@ pub(crate) fn for_each(
         Some(read.unwrap_or_else(|panic| panic::resume_unwind(panic)))
     });
     // Where the system has no thread left.
-    ended.unwrap_or_else(|| in_turns(BATCH_ROWS, next, each))
+    ended.unwrap_or_else(|| in_turns(BATCH_TEXTS, next, each))
 }
 
-/// As [`for_each`], but so many rows are read and then shown, and nothing at the same time.
-pub(crate) fn in_turns(
-    rows: usize,
-    mut next: impl FnMut(&mut Batch) -> Result<bool, Error>,
-    mut each: impl FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
+/// As [`for_each`], but so many texts are read and then shown, and nothing at the same time.
+pub(crate) fn in_turns<T>(
+    texts: usize,
+    mut next: impl FnMut(&mut Batch<T>) -> Result<bool, Error>,
+    mut each: impl FnMut(T, &str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut batch = Batch::default();
     loop {
-        let more = batch.fill(rows, &mut next);
+        let more = batch.fill(texts, &mut next);
         batch.show(&mut each)?;
         if !more? {
             return Ok(());
@@ -153,20 +128,20 @@ pub(crate) fn in_turns(
     }
 }
 
-/// Fills batches until there are no more rows or nobody wants them.
-fn read(
-    next: &mut impl FnMut(&mut Batch) -> Result<bool, Error>,
-    give: &SyncSender<Batch>,
-    empty: &Receiver<Batch>,
+/// Fills batches until there are no more texts or nobody wants them.
+fn read<T>(
+    next: &mut impl FnMut(&mut Batch<T>) -> Result<bool, Error>,
+    give: &SyncSender<Batch<T>>,
+    empty: &Receiver<Batch<T>>,
 ) -> Result<(), Error> {
     let mut spare = Vec::with_capacity(BATCHES);
     while let Some(mut batch) = spare.pop().or_else(|| empty.recv().ok()) {
-        let more = batch.fill(BATCH_ROWS, next);
+        let more = batch.fill(BATCH_TEXTS, next);
         let is_oversized = batch.is_oversized();
         if give.send(batch).is_err() || !more? {
             break;
         }
-        // Of rows that are much longer than a batch, one is held at a time.
+        // Of texts that are much longer than a batch, one is held at a time.
         if is_oversized {
             let missing = BATCHES - spare.len();
             spare.extend(empty.iter().take(missing));
@@ -184,61 +159,42 @@ mod tests {
 
     use super::*;
 
-    fn content(n: usize) -> Content {
-        Content::of_bytes(&n.to_le_bytes())
-    }
-
-    /// Rows as they are given: texts, or what is wrong with them.
-    type Row = Result<String, String>;
-
-    fn push(batch: &mut Batch, n: usize, row: &Row) {
-        let fault = |message: &String| Fault {
-            class: "invalid_row",
-            message: message.clone(),
-        };
-        batch.push(Given {
-            line: n as u64 + 1,
-            content: content(n),
-            text: row.as_deref().map_err(fault),
-        });
-    }
-
-    /// The rows one after the other, and then, if that is wanted, an error.
+    /// The texts one after the other, each with its number, and then, if that is wanted, an error.
     fn reader(
-        rows: &[Row],
+        texts: &[String],
         fails: bool,
-    ) -> impl FnMut(&mut Batch) -> Result<bool, Error> + Send + use<'_> {
+    ) -> impl FnMut(&mut Batch<usize>) -> Result<bool, Error> + Send + use<'_> {
         let mut at = 0;
         move |batch| {
-            let Some(row) = rows.get(at) else {
+            let Some(text) = texts.get(at) else {
                 return if fails {
                     Err(Error::usage("cannot be read"))
                 } else {
                     Ok(false)
                 };
             };
-            push(batch, at, row);
+            batch.push(0, text);
+            // As somebody does who knows it only when the text is let go.
+            *batch.last().unwrap() = at;
             at += 1;
             Ok(true)
         }
     }
 
-    /// What is shown, and how it ended; it is ended behind so many rows.
+    /// What is shown, and how it ended; it is ended behind so many texts.
     fn shown(
-        rows: &[Row],
+        texts: &[String],
         fails: bool,
         ends_behind: usize,
         all: impl Fn(
-            &mut (dyn FnMut(&mut Batch) -> Result<bool, Error> + Send),
-            &mut dyn FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
+            &mut (dyn FnMut(&mut Batch<usize>) -> Result<bool, Error> + Send),
+            &mut dyn FnMut(usize, &str) -> Result<(), Error>,
         ) -> Result<(), Error>,
-    ) -> (Vec<Row>, Result<(), String>) {
+    ) -> (Vec<String>, Result<(), String>) {
         let mut seen = Vec::new();
-        let ended = all(&mut reader(rows, fails), &mut |given, _| {
-            assert_eq!(given.line, seen.len() as u64 + 1);
-            assert_eq!(given.content, content(seen.len()));
-            let text = given.text.map(str::to_owned);
-            seen.push(text.map_err(|fault| fault.message));
+        let ended = all(&mut reader(texts, fails), &mut |number, text| {
+            assert_eq!(number, seen.len());
+            seen.push(text.to_owned());
             if seen.len() == ends_behind {
                 return Err(Error::usage("is ended"));
             }
@@ -247,57 +203,61 @@ mod tests {
         (seen, ended.map_err(|error| error.to_string()))
     }
 
-    fn ahead(rows: &[Row], fails: bool, ends_behind: usize) -> (Vec<Row>, Result<(), String>) {
-        shown(rows, fails, ends_behind, |next, each| for_each(next, each))
+    fn ahead(
+        texts: &[String],
+        fails: bool,
+        ends_behind: usize,
+    ) -> (Vec<String>, Result<(), String>) {
+        shown(texts, fails, ends_behind, |next, each| for_each(next, each))
     }
 
-    fn row(length: usize, n: usize) -> Row {
-        Ok(format!("{n}").repeat(length))
+    fn text(length: usize, n: usize) -> String {
+        format!("{n}").repeat(length)
     }
 
-    /// More rows than all batches hold.
-    fn many() -> Vec<Row> {
-        (0..BATCHES * BATCH_ROWS * 2 + 7)
-            .map(|n| row(3, n))
+    /// More texts than all batches hold.
+    fn many() -> Vec<String> {
+        (0..BATCHES * BATCH_TEXTS * 2 + 7)
+            .map(|n| text(3, n))
             .collect()
     }
 
     #[test]
-    fn rows_come_in_their_order_however_many_they_are() {
-        let rows = many();
+    fn texts_come_in_their_order_however_many_they_are() {
+        let texts = many();
         for count in [
             0,
             1,
             3,
-            BATCH_ROWS - 1,
-            BATCH_ROWS,
-            BATCH_ROWS + 1,
-            rows.len(),
+            BATCH_TEXTS - 1,
+            BATCH_TEXTS,
+            BATCH_TEXTS + 1,
+            texts.len(),
         ] {
             assert_eq!(
-                ahead(&rows[..count], false, 0),
-                (rows[..count].to_vec(), Ok(()))
+                ahead(&texts[..count], false, 0),
+                (texts[..count].to_vec(), Ok(()))
             );
         }
     }
 
     #[test]
-    fn an_error_comes_behind_the_rows_before_it() {
-        let rows = many();
-        for count in [0, 1, BATCH_ROWS, BATCH_ROWS + 5, rows.len()] {
-            let (seen, ended) = ahead(&rows[..count], true, 0);
-            assert_eq!(seen, rows[..count]);
+    fn an_error_comes_behind_the_texts_before_it() {
+        let texts = many();
+        for count in [0, 1, BATCH_TEXTS, BATCH_TEXTS + 5, texts.len()] {
+            let (seen, ended) = ahead(&texts[..count], true, 0);
+            assert_eq!(seen, texts[..count]);
             assert_eq!(ended, Err("cannot be read".into()));
         }
     }
 
     #[test]
     fn who_has_seen_enough_ends_it_at_once() {
-        let rows = many();
-        for count in [1, BATCH_ROWS, BATCH_ROWS + 1, rows.len()] {
+        let texts = many();
+        for count in [1, BATCH_TEXTS, BATCH_TEXTS + 1, texts.len()] {
             // What was read ahead, an error too, is for nobody then.
-            let (seen, ended) = ahead(&rows, true, count);
-            assert_eq!(seen, rows[..count]);
+            let (seen, ended) = ahead(&texts, true, count);
+            assert_eq!(seen, texts[..count]);
             assert_eq!(ended, Err("is ended".into()));
         }
     }
@@ -308,8 +268,8 @@ mod tests {
         for_each(
             |batch| {
                 let n = read.fetch_add(1, Ordering::Relaxed);
-                push(batch, n, &row(1, n));
-                Ok(n < 20 * BATCH_ROWS)
+                batch.push(n, "x");
+                Ok(n < 20 * BATCH_TEXTS)
             },
             |_, _| {
                 seen += 1;
@@ -320,22 +280,22 @@ mod tests {
             },
         )
         .unwrap();
-        assert!(farthest <= BATCHES * BATCH_ROWS, "{farthest}");
+        assert!(farthest <= BATCHES * BATCH_TEXTS, "{farthest}");
     }
 
     #[test]
-    fn of_very_long_rows_one_is_held_at_a_time() {
+    fn of_very_long_texts_one_is_held_at_a_time() {
         let long: String = "x".repeat(4 * BATCH_BYTES + 1);
         let (read, mut shown) = (AtomicUsize::new(0), 0);
         for_each(
             |batch| {
                 let n = read.fetch_add(1, Ordering::Relaxed);
-                push(batch, n, &Ok(long.clone()));
+                batch.push(n, &long);
                 Ok(n < 20)
             },
-            |given, _| {
+            |_, text| {
                 shown += 1;
-                assert_eq!(given.text.unwrap().len(), long.len());
+                assert_eq!(text.len(), long.len());
                 thread::yield_now();
                 assert!(read.load(Ordering::Relaxed) <= shown);
                 Ok(())
@@ -344,7 +304,7 @@ mod tests {
         .unwrap();
         assert_eq!(shown, 21);
         let mut batch = Batch::default();
-        push(&mut batch, 0, &Ok(long.clone()));
+        batch.push(0, &long);
         batch.show(&mut |_, _| Ok(())).unwrap();
         assert!(batch.texts.capacity() <= 2 * BATCH_BYTES);
     }
@@ -355,13 +315,13 @@ mod tests {
             let what = panicked.err().unwrap();
             what.downcast_ref::<&str>().map(|what| (*what).to_owned())
         };
-        for at in [0, BATCH_ROWS + 1, 5 * BATCH_ROWS] {
+        for at in [0, BATCH_TEXTS + 1, 5 * BATCH_TEXTS] {
             let (mut read, mut seen) = (0, 0);
             let reading = catch_unwind(AssertUnwindSafe(|| {
                 for_each(
                     |batch| {
                         assert!(read < at, "while reading");
-                        push(batch, read, &row(1, read));
+                        batch.push(read, "x");
                         read += 1;
                         Ok(true)
                     },
@@ -369,9 +329,9 @@ mod tests {
                 )
             }));
             assert_eq!(said(reading).as_deref(), Some("while reading"));
-            let rows = many();
+            let texts = many();
             let showing = catch_unwind(AssertUnwindSafe(|| {
-                for_each(reader(&rows, false), |_, _| {
+                for_each(reader(&texts, false), |_, _| {
                     assert!(seen < at, "while showing");
                     seen += 1;
                     Ok(())
@@ -381,31 +341,16 @@ mod tests {
         }
     }
 
-    /// Texts that are short, or long, or longer than a batch, and faults.
-    fn rows() -> impl Strategy<Value = Vec<Row>> {
-        let length = prop_oneof![
-            30 => 0..40_usize,
-            10 => Just(BATCH_BYTES / 20),
-            2 => Just(BATCH_BYTES),
-            1 => Just(5 * BATCH_BYTES)
-        ];
-        let one = (length, 0..10_usize).prop_map(|(length, n)| match n {
-            9 => Err(format!("is wrong {length}")),
-            n => row(length, n),
-        });
-        prop::collection::vec(
-            (one, prop_oneof![20 => Just(1), 1 => Just(2 * BATCH_ROWS)]),
-            0..80,
-        )
-        .prop_map(|runs| {
-            let of_one = |(row, times): (Row, usize)| {
-                let times = if row.as_ref().is_ok_and(|text| text.len() > 100) {
-                    1
-                } else {
-                    times
-                };
-                std::iter::repeat_n(row, times)
-            };
+    /// Texts that are empty, or short, or long, or longer than a batch.
+    fn texts() -> impl Strategy<Value = Vec<String>> {
+        let short = (
+            (0..40_usize, 0..9_usize),
+            prop_oneof![20 => Just(1), 1 => Just(2 * BATCH_TEXTS)],
+        );
+        let long = prop_oneof![10 => Just(BATCH_BYTES / 20), 2 => Just(BATCH_BYTES), 1 => Just(5 * BATCH_BYTES)];
+        let run = prop_oneof![3 => short, 1 => ((long, 0..9_usize), Just(1))];
+        prop::collection::vec(run, 0..80).prop_map(|runs| {
+            let of_one = |((length, n), times)| std::iter::repeat_n(text(length, n), times);
             runs.into_iter().flat_map(of_one).collect()
         })
     }
@@ -414,10 +359,10 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_read_ahead_is_what_is_read_row_by_row(rows in rows(), fails in any::<bool>(), ends in 0..4000_usize) {
-            let plain = shown(&rows, fails, ends, |next, each| in_turns(1, next, each));
-            prop_assert_eq!(&shown(&rows, fails, ends, |next, each| in_turns(BATCH_ROWS, next, each)), &plain);
-            prop_assert_eq!(&ahead(&rows, fails, ends), &plain);
+        fn what_is_read_ahead_is_what_is_read_one_by_one(texts in texts(), fails in any::<bool>(), ends in 0..4000_usize) {
+            let plain = shown(&texts, fails, ends, |next, each| in_turns(1, next, each));
+            prop_assert_eq!(&shown(&texts, fails, ends, |next, each| in_turns(BATCH_TEXTS, next, each)), &plain);
+            prop_assert_eq!(&ahead(&texts, fails, ends), &plain);
         }
     }
 }
