@@ -193,9 +193,9 @@ impl Ledger {
     }
 
     /// The same of one that did not share the limits when it sent that.
-    pub(crate) fn look_back_apart(&mut self, source: u64, sent: &[(Micros, u64)], now: Micros) {
+    pub(crate) fn look_back_apart(&mut self, source: u64, sent: &[(Micros, u64)], told: Micros) {
         for meter in &mut self.meters {
-            meter.look_back_apart(source, sent, now);
+            meter.look_back_apart(source, sent, told);
         }
     }
 

@@ -15,7 +15,7 @@ const LATENESS: Micros = 10_000;
 const SOURCES: usize = 256;
 
 /// Times that are written down in whole seconds are up to so much later than they were.
-const ROUNDED: Micros = 2 * SECOND;
+const ROUNDED: Micros = SECOND;
 
 /// Nobody sends so much within a window: who wrote that down wrote something else.
 const MOST_SENT: u64 = 1 << 62;
@@ -303,8 +303,8 @@ impl Meter {
     }
 
     /// What a source has sent without sharing its limits, all of the window: so much of it as is not known.
-    pub(crate) fn look_back_apart(&mut self, source: u64, sent: &[(Micros, u64)], now: Micros) {
-        let begin = now.saturating_sub(self.limit.window);
+    pub(crate) fn look_back_apart(&mut self, source: u64, sent: &[(Micros, u64)], told: Micros) {
+        let begin = told.saturating_sub(self.limit.window);
         self.apart.retain(|apart| apart.until > begin);
         let known = self.apart.iter().position(|apart| apart.source == source);
         let known = known.map(|at| self.apart.swap_remove(at));
@@ -318,7 +318,7 @@ impl Meter {
         self.apart.push(Apart {
             source,
             from: known.map_or(begin, |known| known.from.min(begin)),
-            until: now.saturating_add(ROUNDED),
+            until: told.saturating_add(ROUNDED),
         });
     }
 

@@ -46,6 +46,7 @@ pub(crate) struct Share {
 struct Before {
     source: u64,
     sent: Vec<(Micros, u64)>,
+    told: Micros,
     /// It did not share the limits then.
     is_apart: bool,
 }
@@ -123,7 +124,7 @@ impl Share {
         for before in self.before.drain(..) {
             let (source, sent) = (before.source, &before.sent);
             match before.is_apart {
-                true => ledger.look_back_apart(source, sent, now),
+                true => ledger.look_back_apart(source, sent, before.told),
                 false => ledger.look_back(source, sent, now),
             }
         }
@@ -157,6 +158,10 @@ impl Share {
         let Some((stamp, text)) = locked.read(self.known)? else {
             return Ok(());
         };
+        if !stamp.may_follow(self.known) {
+            // Somebody put an older state back, or began anew: the file does not know what was sent since.
+            ledger.is_unsaved = true;
+        }
         // A file that says something else is one of another version: it is written anew.
         if let Ok(Read {
             ledger: theirs,
@@ -225,10 +230,17 @@ impl Share {
 
     /// What a source has sent before this process began, as far as nobody here has counted it: from the next look
     /// into the file on, because each costs something.
-    pub(crate) fn look_back(&mut self, source: u64, sent: Vec<(Micros, u64)>, is_apart: bool) {
+    pub(crate) fn look_back(
+        &mut self,
+        source: u64,
+        sent: Vec<(Micros, u64)>,
+        told: Micros,
+        is_apart: bool,
+    ) {
         self.before.push(Before {
             source,
             sent,
+            told,
             is_apart,
         });
     }
