@@ -110,7 +110,8 @@ impl Client {
 
     /// Changes what may be sent in any stretch of time; with whom the limits are shared stays as it is.
     ///
-    /// What was sent goes on to count as far as a limit of the same unit remembers it. A limit over a longer time, and
+    /// What was sent goes on to count as far as a limit of the same unit remembers it, also one that was taken away
+    /// meanwhile. A limit over a longer time, and
     /// the first one of its unit, knows no more than that until it is told ([`knows_of`](Client::knows_of),
     /// [`sent_before`](Client::sent_before)).
     pub fn set_limits(&self, limits: &LimitOptions) {
