@@ -1,5 +1,4 @@
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +24,6 @@ pub(crate) struct Gate {
     state: Mutex<State>,
     /// Rises whenever the gate closes: who entered before must not send any more.
     epoch: watch::Sender<u64>,
-    /// Whether there is an [`Adapt`]: asked for each request.
-    adaptive: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -40,6 +37,10 @@ struct State {
     good: usize,
     /// Answers since the allowance was last cut.
     since_cut: Option<usize>,
+    /// When a refusal last lowered it.
+    lowered: Option<Instant>,
+    /// Those of the entered whose request has left.
+    under_way: usize,
     /// Pauses without a good answer between them.
     pauses: u32,
     /// There where the gate finds out by itself how many are best; then `allowed` follows it.
@@ -128,6 +129,8 @@ impl Gate {
             entered: 0,
             good: 0,
             since_cut: None,
+            lowered: None,
+            under_way: 0,
             pauses: 0,
             adapt: None,
             told: None,
@@ -140,7 +143,6 @@ impl Gate {
         Gate {
             state: Mutex::new(state),
             epoch: watch::Sender::new(0),
-            adaptive: AtomicBool::new(adaptive),
         }
     }
 
@@ -198,7 +200,6 @@ impl Gate {
             false => state.allowed.min(limit.get()),
         };
         state.limit = limit.get();
-        self.adaptive.store(false, Ordering::Relaxed);
         state.waiting.wake_first();
     }
 
@@ -215,7 +216,6 @@ impl Gate {
                 state.begin_to_adapt(most, Some(level));
             }
         }
-        self.adaptive.store(true, Ordering::Relaxed);
         state.waiting.wake_first();
     }
 
@@ -320,10 +320,20 @@ impl State {
     /// Once in a full round of answers, however many of them ask for less.
     fn cut(&mut self) {
         if self.since_cut.is_none_or(|answers| answers >= self.allowed) {
-            self.allowed = ((self.allowed as f64 * CUT) as usize).max(1);
-            self.since_cut = Some(0);
-            self.good = 0;
+            self.lower(self.share_of_those_under_way());
         }
+    }
+
+    /// So many at most from now on, until good answers let more.
+    fn lower(&mut self, to: usize) {
+        self.allowed = self.allowed.min(to).max(1);
+        self.since_cut = Some(0);
+        self.good = 0;
+    }
+
+    /// Of what really was under way: who waits for a permit has asked for nothing, and nor has a slot that is free.
+    fn share_of_those_under_way(&self) -> usize {
+        (self.under_way as f64 * CUT) as usize
     }
 
     fn grow(&mut self) {
@@ -389,7 +399,7 @@ pub(crate) struct Slot<'a> {
     gate: &'a Gate,
     epoch: u64,
     probe: bool,
-    /// When its request left, and who looks at that.
+    /// When its request left, and who looked at that then.
     sent: Option<(u32, Instant)>,
     /// Those of the answer, where it was paid for.
     tokens: Option<u64>,
@@ -411,24 +421,22 @@ impl<'a> Slot<'a> {
 
     /// A request leaves with it.
     pub(crate) fn sent(&mut self) {
-        if !self.gate.adaptive.load(Ordering::Relaxed) {
-            return;
-        }
+        let now = Instant::now();
         let mut state = self.gate.lock();
         self.ended(&mut state);
-        let begun = state.begun;
-        state.adapt(|adapt, now| {
-            adapt.sent(now);
-            self.sent = Some((begun, now));
-        });
+        state.under_way += 1;
+        self.sent = Some((state.begun, now));
+        state.adapt(|adapt, now| adapt.sent(now));
     }
 
     /// The last request that left with it is no longer under way.
     fn ended(&mut self, state: &mut State) {
         let (sent, tokens) = (self.sent.take(), self.tokens.take());
-        if let Some((begun, sent)) = sent
-            && begun == state.begun
-        {
+        let Some((begun, sent)) = sent else {
+            return;
+        };
+        state.under_way -= 1;
+        if begun == state.begun {
             state.adapt(|adapt, now| adapt.ended(now, sent, tokens));
         }
     }
@@ -476,14 +484,14 @@ impl<'a> Slot<'a> {
         if fresh {
             state.pauses += 1;
             state.count();
-            let slots = state.entered;
+            let (slots, kept) = (state.under_way, state.share_of_those_under_way());
             match state.adapt.is_some() {
+                // One that goes alone says nothing about how many may, nor does an endpoint that is away.
+                _ if !too_many || self.probe => state.adapt(|adapt, _| adapt.interrupted()),
                 false => state.cut(),
-                // One that goes alone says nothing about how many may.
-                true if too_many && !self.probe => {
-                    state.adapt(|adapt, now| adapt.pushed_back(now, slots));
+                true => {
+                    state.adapt(|adapt, now| adapt.pushed_back(now, slots, kept));
                 }
-                true => state.adapt(|adapt, _| adapt.interrupted()),
             }
         }
         let wait = wait(state.pauses.max(1));
@@ -508,6 +516,29 @@ impl<'a> Slot<'a> {
             Phase::Open => PutOff::Alone(wait),
             Phase::Paused { until, .. } => PutOff::Behind(until.saturating_duration_since(now)),
             Phase::Probing { .. } | Phase::Stopped => PutOff::Behind(Duration::ZERO),
+        }
+    }
+
+    /// Whether it goes alone, after a pause.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// The endpoint works on `accepted`, and this was one too many. Whoever left before that was known brings no news.
+    pub(crate) fn refused(&mut self, accepted: usize) {
+        let mut state = self.gate.lock();
+        let Some((_, sent)) = self.sent else {
+            return;
+        };
+        if !self.is_open() || state.lowered.is_some_and(|lowered| sent <= lowered) {
+            return;
+        }
+        state.lowered = Some(Instant::now());
+        let slots = state.under_way;
+        let kept = state.share_of_those_under_way().max(accepted);
+        match state.adapt.is_some() {
+            false => state.lower(kept),
+            true => state.adapt(|adapt, now| adapt.pushed_back(now, slots, kept)),
         }
     }
 
@@ -547,3 +578,6 @@ impl Drop for Slot<'_> {
         state.waiting.wake_first();
     }
 }
+
+#[cfg(test)]
+mod tests;

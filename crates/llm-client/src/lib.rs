@@ -32,6 +32,7 @@ mod body;
 mod call;
 mod classify;
 mod client;
+mod crowd;
 mod error;
 mod estimate;
 mod failure;

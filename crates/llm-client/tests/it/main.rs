@@ -6,6 +6,8 @@ mod adapting;
 #[cfg(test)]
 mod announcing;
 #[cfg(test)]
+mod busy;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod classify;
