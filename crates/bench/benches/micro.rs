@@ -218,6 +218,7 @@ impl Step for Paid {
                 status: 200,
                 at: SystemTime::now(),
                 latency: Duration::from_millis(50),
+                prompt_guess: None,
                 body: self.0.as_bytes(),
             };
             cx.journal(paid).await?;

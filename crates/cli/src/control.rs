@@ -70,6 +70,32 @@ pub(crate) struct Values {
     pub(crate) concurrency_limit: Option<ConcurrencyLimit>,
 }
 
+impl Values {
+    /// The settings that they change, and to what, as they are typed.
+    fn told(&self) -> Vec<(String, String)> {
+        let rate = self
+            .rate_limit
+            .map(|rate| ("model.rate_limit".to_owned(), or_none(rate)));
+        let tokens = self.token_limit;
+        let tokens = tokens.map(|tokens| ("model.token_limit".to_owned(), or_none(tokens)));
+        let limits = self.limits.iter();
+        let limits =
+            limits.map(|(name, amount)| (format!("limits.{}", name.key()), or_none(*amount)));
+        let burst = self
+            .burst
+            .map(|burst| ("limits.burst".to_owned(), burst.to_string()));
+        let concurrency = self.concurrency_limit;
+        let concurrency =
+            concurrency.map(|limit| ("run.concurrency_limit".to_owned(), limit.to_string()));
+        let first = rate.into_iter().chain(tokens);
+        first
+            .chain(limits)
+            .chain(burst)
+            .chain(concurrency)
+            .collect()
+    }
+}
+
 /// A null that was written is told from one that was not.
 mod given {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -108,8 +134,12 @@ pub(crate) enum Reply {
         paused: bool,
         draining: bool,
         in_flight: usize,
+        /// What the run waits for, and how long.
+        waits: Option<String>,
         /// What is not as it was asked for, and why.
         but: Option<String>,
+        /// How long what was set holds.
+        keep: Option<String>,
     },
     /// What was sent is no order.
     Refused(String),
@@ -126,59 +156,36 @@ pub(crate) struct Wheel {
 impl Wheel {
     fn obey(&self, order: Order) -> Reply {
         let steering = &self.steering;
-        let mut but = None;
+        let (mut but, mut keep) = (None, None);
         match order {
             Order::Set(values) => {
-                if let Some(rate) = values.rate_limit {
-                    match rate {
-                        Some(RateLimit::Auto) => steering.set_rate_limit_auto(),
-                        Some(RateLimit::PerMinute(requests)) => {
-                            steering.set_rate_limit(Some(requests));
-                        }
-                        None => steering.set_rate_limit(None),
-                    }
+                let told = values.told();
+                but = self.set(values);
+                for (key, value) in &told {
+                    let value = match key.as_str() {
+                        "run.concurrency_limit" => or_none(steering.steered().concurrency),
+                        _ => value.clone(),
+                    };
                     self.screen
-                        .note(&format!("`datagen ctl`: rate_limit is {}", of_rate(rate)));
+                        .note(&format!("`datagen ctl`: {key} is {value}"));
                 }
-                for (name, amount) in values.limits {
-                    steering.set_limit(name, amount);
-                    let (key, amount) = (name.key(), or_none(amount));
-                    self.screen
-                        .note(&format!("`datagen ctl`: limits.{key} is {amount}"));
+                if let Some(but) = &but {
+                    self.screen.note(but);
                 }
-                if let Some(burst) = values.burst {
-                    steering.set_burst(burst);
-                    self.screen
-                        .note(&format!("`datagen ctl`: limits.burst is {burst}"));
-                }
-                if let Some(tokens) = values.token_limit {
-                    steering.set_token_limit(tokens);
-                    self.screen.note(&format!(
-                        "`datagen ctl`: token_limit is {}",
-                        or_none(tokens)
-                    ));
-                }
-                if let Some(limit) = values.concurrency_limit {
-                    steering.set_concurrency(limit);
-                    self.screen.adapts(limit == ConcurrencyLimit::Auto);
-                    let now = steering.steered().concurrency.unwrap_or(limit);
-                    self.screen
-                        .note(&format!("`datagen ctl`: concurrency_limit is {now}"));
-                    if let ConcurrencyLimit::Fixed(wanted) = limit {
-                        but = self.room.too_little_for(wanted.get());
-                    }
-                    if let Some(but) = &but {
-                        self.screen.note(but);
-                    }
-                }
+                keep = how_to_keep(told);
+            }
+            Order::Pause | Order::Resume if self.stop.is_stopping() => {
+                return Reply::Refused(ENDING.to_owned());
             }
             Order::Pause => {
                 steering.pause();
+                self.screen.held(true);
                 self.screen
                     .note("`datagen ctl`: paused; `datagen ctl resume` goes on");
             }
             Order::Resume => {
                 steering.go_on();
+                self.screen.held(false);
                 self.screen.note("`datagen ctl`: going on");
             }
             Order::Drain => {
@@ -203,17 +210,57 @@ impl Wheel {
             paused: now.paused,
             draining: self.stop.is_stopping(),
             in_flight: now.in_flight,
+            // Who is ending waits for what is under way alone.
+            waits: self.screen.waits().filter(|_| !self.stop.is_stopping()),
             but,
+            keep,
+        }
+    }
+
+    /// Says what is not as it was asked for.
+    fn set(&self, values: Values) -> Option<String> {
+        let steering = &self.steering;
+        match values.rate_limit {
+            Some(Some(RateLimit::Auto)) => steering.set_rate_limit_auto(),
+            Some(Some(RateLimit::PerMinute(requests))) => steering.set_rate_limit(Some(requests)),
+            Some(None) => steering.set_rate_limit(None),
+            None => {}
+        }
+        for (name, amount) in values.limits {
+            steering.set_limit(name, amount);
+        }
+        if let Some(burst) = values.burst {
+            steering.set_burst(burst);
+        }
+        if let Some(tokens) = values.token_limit {
+            steering.set_token_limit(tokens);
+        }
+        let limit = values.concurrency_limit?;
+        steering.set_concurrency(limit);
+        self.screen.adapts(limit == ConcurrencyLimit::Auto);
+        match limit {
+            ConcurrencyLimit::Fixed(wanted) => self.room.too_little_for(wanted.get()),
+            ConcurrencyLimit::Auto => None,
         }
     }
 }
 
-fn of_rate(rate: Option<RateLimit>) -> String {
-    match rate {
-        Some(RateLimit::PerMinute(requests)) => requests.to_string(),
-        Some(RateLimit::Auto) => "auto".to_owned(),
-        None => "null".to_owned(),
-    }
+/// Nothing of it can be paused, and nothing goes on.
+const ENDING: &str = "the run is ending: nothing new is sent any more, so it can neither be paused nor go on; when it has \
+                      ended it says which command goes on";
+
+/// What was set ends with the command, and how it is kept.
+fn how_to_keep(told: Vec<(String, String)>) -> Option<String> {
+    let set: Vec<String> = told
+        .into_iter()
+        .map(|(key, value)| format!("--set {key}={value}"))
+        .collect();
+    (!set.is_empty()).then(|| {
+        format!(
+            "until this command ends; whoever goes on later keeps it with `{}`",
+            set.join(" ")
+        )
+    })
 }
 
 /// What the two usual limits do not say: further ones, what the endpoint announces, that it is slowed down.
@@ -225,10 +272,12 @@ fn besides(
     rate_share: f64,
 ) -> Option<String> {
     let rate = match rate_limit {
-        Some(RateLimit::PerMinute(requests)) => Some(format!("{requests} requests a minute")),
+        Some(RateLimit::PerMinute(requests)) => Some(u64::from(requests.get())),
         _ => None,
     };
-    let tokens = token_limit.map(|tokens| format!("{tokens} tokens a minute"));
+    let rate = rate.map(|rate| format!("{} a minute", counted(rate, "request", "requests")));
+    let tokens =
+        token_limit.map(|tokens| format!("{} a minute", counted(tokens, "token", "tokens")));
     let said: Vec<String> = rate.into_iter().chain(tokens).collect();
     let mut parts = Vec::new();
     if limits != said || rate_limit == Some(RateLimit::Auto) {
@@ -377,7 +426,9 @@ pub(crate) fn tell(reply: &Reply) {
             paused,
             draining,
             in_flight,
+            waits,
             but,
+            keep,
         } => {
             let state = match (draining, paused) {
                 (true, _) => "draining",
@@ -390,7 +441,7 @@ pub(crate) fn tell(reply: &Reply) {
             };
             output::line(&format!(
                 "{state}, {in_flight} in flight; rate_limit {}, token_limit {}, concurrency_limit {}{now}",
-                of_rate(*rate_limit),
+                or_none(*rate_limit),
                 or_none(*token_limit),
                 or_none(*concurrency_limit)
             ));
@@ -398,8 +449,8 @@ pub(crate) fn tell(reply: &Reply) {
             if let Some(besides) = besides {
                 output::line(&besides);
             }
-            if let Some(but) = but {
-                output::line(but);
+            for more in [waits, but, keep].into_iter().flatten() {
+                output::line(more);
             }
         }
         Reply::Refused(why) => output::error_line(&format!("error: {why}")),

@@ -19,6 +19,8 @@ pub(crate) struct GoOn {
     same: bool,
     /// Whether a secret is left out of it.
     secret: bool,
+    /// What `datagen ctl` had set when the last command ended, as it is typed.
+    set: Option<String>,
 }
 
 impl GoOn {
@@ -32,6 +34,7 @@ impl GoOn {
                 words: None,
                 same: true,
                 secret: false,
+                set: None,
             };
         };
         let (typed, secret) = without_secrets(typed);
@@ -40,7 +43,16 @@ impl GoOn {
             same: words == typed,
             words: Some(words),
             secret,
+            set: manifest.commands.last().and_then(set),
         }
+    }
+
+    /// What is to be known of settings that were changed while the last command worked: they ended with it.
+    pub(crate) fn of_what_was_set(&self) -> Option<String> {
+        let set = self.set.as_ref()?;
+        Some(format!(
+            "what `datagen ctl` set ended with its command; with `{set}` the next one keeps it"
+        ))
     }
 
     /// Whether the same command goes on.
@@ -77,6 +89,20 @@ impl GoOn {
         let all = without_option(words, "--limit");
         (all != *words).then(|| line(&all))
     }
+}
+
+/// What was changed while a command worked, as it is typed.
+pub(crate) fn set(command: &Command) -> Option<String> {
+    let words = command.steered.iter();
+    let words: Vec<String> = words
+        .map(|(key, value)| {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            format!("--set {}", quoted(&format!("{key}={value}")))
+        })
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 fn line(words: &[String]) -> String {

@@ -61,6 +61,12 @@ pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Columns of the terminal.
+pub(crate) fn columns() -> usize {
+    let (_, columns) = console::Term::stderr().size();
+    columns.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

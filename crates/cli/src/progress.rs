@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use data_generation::pipeline::RowId;
+use data_generation::pipeline::{RowId, WaitReason};
 use data_generation::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::fit::{self, Part, STAYS};
 use crate::output::{self, counted};
+use crate::pace::{Pace, Queue, left};
 
 /// How often a bar is drawn.
 pub(crate) const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -46,17 +48,22 @@ struct Inner {
 struct State {
     rows: Option<u64>,
     before: u64,
-    began: Instant,
+    pace: Pace,
     last_line: Instant,
     /// What each waiting row waits for.
     waiting: HashMap<RowId, Wait>,
     pause: Option<(String, Instant)>,
-    /// Whether the bar has a second line now.
-    shows_wait: bool,
+    /// Whether somebody has asked to send nothing.
+    held: bool,
+    /// Whether the bar has a second line now, and of how many columns.
+    shows_wait: Option<usize>,
 }
 
 struct Wait {
     on: String,
+    reason: WaitReason,
+    /// From its beginning.
+    at_most: Option<Duration>,
     until: Option<Instant>,
 }
 
@@ -77,16 +84,17 @@ impl Screen {
             }
             Style::Lines | Style::Quiet => ProgressBar::hidden(),
         };
-        bar.set_style(bar_style(false));
+        bar.set_style(bar_style(None));
         let now = Instant::now();
         let state = State {
             rows: None,
             before: 0,
-            began: now,
+            pace: Pace::default(),
             last_line: now,
             waiting: HashMap::new(),
             pause: None,
-            shows_wait: false,
+            held: false,
+            shows_wait: None,
         };
         Screen(Arc::new(Inner {
             style,
@@ -105,6 +113,20 @@ impl Screen {
     /// Whether it is found out on the way how many may be in flight.
     pub(crate) fn adapts(&self, adapts: bool) {
         self.0.adapts.store(adapts, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has asked to send nothing.
+    pub(crate) fn held(&self, held: bool) {
+        self.state().held = held;
+    }
+
+    /// What is waited for, and how long; what somebody has asked for himself he knows.
+    pub(crate) fn waits(&self) -> Option<String> {
+        let state = self.state();
+        match state.held {
+            true => None,
+            false => waiting(&state, usize::MAX),
+        }
     }
 
     /// Requests under way.
@@ -127,13 +149,18 @@ impl Screen {
             return;
         }
         let mut state = self.state();
-        let (text, waiting) = (self.text(&state), waiting(&state));
+        let is_paused = is_paused(&state);
+        state.pace.look(Instant::now(), self.done(), is_paused);
         match self.0.style {
             Style::Bar => {
+                let columns = output::columns();
+                let text = self.text(&state, columns.saturating_sub(BAR + 1));
+                let waiting = waiting(&state, columns.saturating_sub(1));
                 let position = self.done() + state.before;
-                if state.shows_wait != waiting.is_some() {
-                    state.shows_wait = waiting.is_some();
-                    self.0.bar.set_style(bar_style(state.shows_wait));
+                let shows = waiting.as_ref().map(|_| columns);
+                if state.shows_wait != shows {
+                    state.shows_wait = shows;
+                    self.0.bar.set_style(bar_style(shows));
                 }
                 drop(state);
                 self.0
@@ -144,6 +171,7 @@ impl Screen {
             }
             Style::Lines if state.last_line.elapsed() >= LINE_EVERY => {
                 state.last_line = Instant::now();
+                let (text, waiting) = (self.text(&state, usize::MAX), waiting(&state, usize::MAX));
                 drop(state);
                 let line: Vec<String> = std::iter::once(text).chain(waiting).collect();
                 output::line(&line.join(" · "));
@@ -165,73 +193,111 @@ impl Screen {
         self.0.ok.load(Ordering::Relaxed) + self.0.failed.load(Ordering::Relaxed)
     }
 
-    /// What fits a line of 80 characters; without what is waited for, which has a line of its own.
-    fn text(&self, state: &State) -> String {
+    /// As much as fits so many columns; without what is waited for, which has a line of its own. What the run costs is
+    /// always there.
+    fn text(&self, state: &State, columns: usize) -> String {
         let done = self.done();
         let mut parts = Vec::new();
-        parts.push(match state.rows {
-            Some(rows) => format!("{}/{rows}", done + state.before),
-            None => format!("{} rows", done + state.before),
-        });
-        parts.push(format!("{} failed", self.0.failed.load(Ordering::Relaxed)));
-        let places = self.0.places.load(Ordering::Relaxed);
-        parts.push(match self.0.adapts.load(Ordering::Relaxed) {
-            true => format!("{} in flight of {places} (auto)", self.in_flight()),
-            false => format!("{} in flight", self.in_flight()),
-        });
-        let seconds = state.began.elapsed().as_secs_f64();
-        let rate = if seconds > 0.2 {
-            done as f64 / seconds
-        } else {
-            0.0
-        };
-        if rate > 0.0 {
-            parts.push(format!("{rate:.1} rows/s"));
-        }
-        if let Some(rows) = state.rows
-            && rate > 0.0
-        {
-            let left = rows.saturating_sub(done + state.before) as f64 / rate;
-            parts.push(format!(
-                "{} left",
-                duration(Duration::from_secs_f64(left.min(3.6e6)))
-            ));
-        }
-        parts.push(format!(
-            "{} tokens",
-            short(self.0.tokens.load(Ordering::Relaxed))
+        parts.push(Part::new(
+            STAYS,
+            match state.rows {
+                Some(rows) => format!("{}/{rows}", done + state.before),
+                None => format!("{} rows", done + state.before),
+            },
         ));
-        if self.0.offline {
-            parts.push("offline".to_owned());
+        let failed = self.0.failed.load(Ordering::Relaxed);
+        let worth = if failed > 0 { 7 } else { 4 };
+        parts.push(Part::new(worth, format!("{failed} failed")));
+        let places = self.0.places.load(Ordering::Relaxed);
+        let in_flight = format!("{} in flight", self.in_flight());
+        parts.push(match self.0.adapts.load(Ordering::Relaxed) {
+            true => Part::new(3, format!("{in_flight} of {places} (auto)")).or(5, in_flight),
+            false => Part::new(5, in_flight),
+        });
+        let rate = state.pace.rate(done);
+        if let Some(rate) = rate {
+            parts.push(Part::new(2, format!("{rate:.1} rows/s")));
         }
-        parts.join(" · ")
+        let rows = state
+            .rows
+            .map(|rows| rows.saturating_sub(done + state.before));
+        // How long somebody's pause lasts he alone knows.
+        if let Some(rows) = rows.filter(|rows| *rows > 0 && !state.held)
+            && let Some(left) = left(rows, rate, queue(state), rest_of_pause(state))
+        {
+            parts.push(Part::new(6, format!("{} left", duration(left))));
+        }
+        let tokens = short(self.0.tokens.load(Ordering::Relaxed));
+        parts.push(Part::new(STAYS, format!("{tokens} tokens")));
+        if self.0.offline {
+            parts.push(Part::new(1, "offline".to_owned()));
+        }
+        fit::joined(parts, columns)
     }
 }
 
-fn bar_style(waiting: bool) -> ProgressStyle {
-    let template = if waiting {
-        "{bar:8} {wide_msg}\n{prefix:78!}"
-    } else {
-        "{bar:8} {wide_msg}"
+/// Columns of the bar itself.
+const BAR: usize = 8;
+
+/// With a second line of so many columns, or without one.
+fn bar_style(second: Option<usize>) -> ProgressStyle {
+    let template = match second {
+        Some(columns) => format!("{{bar:{BAR}}} {{wide_msg}}\n{{prefix:{columns}!}}"),
+        None => format!("{{bar:{BAR}}} {{wide_msg}}"),
     };
     let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("━╸ ")
 }
 
-/// What most of the waiting rows wait for.
-fn waiting(state: &State) -> Option<String> {
-    if let Some((message, until)) = &state.pause
-        && let Some(left) = until.checked_duration_since(Instant::now())
-    {
-        return Some(format!("paused {}: {message}", duration(left)));
+/// Whether nothing may leave, whatever the limits say.
+fn is_paused(state: &State) -> bool {
+    let is_off = |wait: &Wait| {
+        matches!(
+            wait.reason,
+            WaitReason::Pause | WaitReason::Away | WaitReason::Held
+        )
+    };
+    state.held || !rest_of_pause(state).is_zero() || state.waiting.values().any(is_off)
+}
+
+fn rest_of_pause(state: &State) -> Duration {
+    let until = state.pause.as_ref().map(|(_, until)| *until);
+    let left = until.and_then(|until| until.checked_duration_since(Instant::now()));
+    left.unwrap_or_default()
+}
+
+/// Those who wait for a limit that spaces them. The limit of a day does not.
+fn queue(state: &State) -> Option<Queue> {
+    let spaced = |wait: &&Wait| {
+        matches!(
+            wait.reason,
+            WaitReason::RequestLimit | WaitReason::TokenLimit
+        )
+    };
+    let waits = state.waiting.values().filter(spaced);
+    let rows = waits.clone().count() as u64;
+    let longest = waits.filter_map(|wait| wait.at_most).max()?;
+    Some(Queue { rows, longest })
+}
+
+/// What most of the waiting rows wait for, in so many columns.
+fn waiting(state: &State, columns: usize) -> Option<String> {
+    if state.held {
+        let text = "paused by `datagen ctl pause`; `datagen ctl resume` goes on";
+        return Some(fit::between("", text, "", columns));
+    }
+    let rest = rest_of_pause(state);
+    if let Some((message, _)) = state.pause.as_ref().filter(|_| !rest.is_zero()) {
+        let before = format!("paused {}: ", duration(rest));
+        return Some(fit::between(&before, message, "", columns));
     }
     let mut counts: HashMap<&str, (u64, Option<Instant>)> = HashMap::new();
-    // A free slot is what everybody waits for when all is well.
+    // A free slot is what everybody waits for when all is well, and a pause that was asked for is over.
     for wait in state
         .waiting
         .values()
-        .filter(|wait| wait.on != "a free slot")
+        .filter(|wait| !matches!(wait.reason, WaitReason::Slot | WaitReason::Held))
     {
         let entry = counts.entry(wait.on.as_str()).or_default();
         entry.0 += 1;
@@ -244,8 +310,8 @@ fn waiting(state: &State) -> Option<String> {
     let left = left
         .map(|left| format!(", {} at most", duration(left)))
         .unwrap_or_default();
-    let plural = if rows == 1 { "row waits" } else { "rows wait" };
-    Some(format!("{rows} {plural} for {on}{left}"))
+    let rows = counted(rows, "row waits for ", "rows wait for ");
+    Some(fit::between(&rows, on, &left, columns))
 }
 
 impl Observer for Screen {
@@ -265,7 +331,8 @@ impl Observer for Screen {
             } => {
                 let mut state = self.state();
                 (state.rows, state.before) = (*rows, *finished);
-                state.began = Instant::now();
+                state.pace = Pace::default();
+                state.pace.look(Instant::now(), self.done(), false);
                 drop(state);
                 inner.bar.set_length(rows.unwrap_or(0));
                 self.note(&opening(
@@ -291,13 +358,18 @@ impl Observer for Screen {
                     .fetch_add(prompt_tokens + completion_tokens, Ordering::Relaxed);
             }
             Event::Waiting {
-                id, on, at_most, ..
+                id,
+                reason,
+                on,
+                at_most,
             } => {
                 let until = at_most.map(|wait| Instant::now() + wait);
                 self.state().waiting.insert(
                     *id,
                     Wait {
                         on: (*on).to_owned(),
+                        reason: *reason,
+                        at_most: *at_most,
                         until,
                     },
                 );
@@ -395,8 +467,6 @@ fn duration(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use data_generation::pipeline::WaitReason;
-
     use super::*;
 
     #[test]
@@ -414,18 +484,18 @@ mod tests {
     fn what_most_rows_wait_for_is_said_and_a_pause_before_all_else() {
         let screen = Screen::with_style(Style::Lines, true);
         let id = |digit: &str| RowId::from_hex(&digit.repeat(32)).unwrap();
-        let wait = |id, on| {
+        let wait = |id, reason, on| {
             screen.event(&Event::Waiting {
                 id,
-                reason: WaitReason::Other,
+                reason,
                 on,
                 at_most: None,
             })
         };
-        let said = || waiting(&screen.state());
-        wait(id("1"), "a free slot");
+        let said = || waiting(&screen.state(), 80);
+        wait(id("1"), WaitReason::Slot, "a free slot");
         assert_eq!(said(), None, "waiting for a slot is no news");
-        wait(id("2"), "the rate limit");
+        wait(id("2"), WaitReason::RequestLimit, "the rate limit");
         assert_eq!(said().as_deref(), Some("1 row waits for the rate limit"));
         screen.event(&Event::Paused {
             message: "the endpoint asked for it",
@@ -440,18 +510,63 @@ mod tests {
         assert_eq!(said(), None);
         screen.event(&Event::Places { places: 24 });
         assert_eq!(
-            screen.text(&screen.state()),
+            screen.text(&screen.state(), 80),
             "0 rows · 0 failed · 0 in flight · 0 tokens · offline"
         );
         screen.adapts(true);
         assert_eq!(
-            screen.text(&screen.state()),
+            screen.text(&screen.state(), 80),
             "0 rows · 0 failed · 0 in flight of 24 (auto) · 0 tokens · offline"
         );
         screen.adapts(false);
         assert_eq!(
-            screen.text(&screen.state()),
+            screen.text(&screen.state(), 80),
             "0 rows · 0 failed · 0 in flight · 0 tokens · offline"
+        );
+    }
+
+    #[test]
+    fn at_eighty_columns_the_tokens_and_the_time_stay_and_nothing_is_cut() {
+        let screen = Screen::with_style(Style::Bar, false);
+        screen.adapts(true);
+        screen.event(&Event::Places { places: 24 });
+        screen.0.ok.store(1_200, Ordering::Relaxed);
+        screen.0.in_flight.store(12, Ordering::Relaxed);
+        screen.0.tokens.store(63_600, Ordering::Relaxed);
+        let mut state = screen.state();
+        state.rows = Some(5_000);
+        let began = Instant::now();
+        state.pace.look(began, 0, false);
+        let now = began + Duration::from_secs(30);
+        state.pace.look(now, 1_200, false);
+        let whole = "1200/5000 · 0 failed · 12 in flight of 24 (auto) · 40.0 rows/s · 95 s left · 63.6k tokens";
+        assert_eq!(screen.text(&state, 200), whole);
+        assert_eq!(
+            screen.text(&state, 80 - BAR - 1),
+            "1200/5000 · 0 failed · 12 in flight · 95 s left · 63.6k tokens"
+        );
+        assert_eq!(screen.text(&state, 25), "1200/5000 · 63.6k tokens");
+    }
+
+    #[test]
+    fn a_pause_of_ones_own_is_called_so_and_nobody_guesses_how_long_it_lasts() {
+        let screen = Screen::with_style(Style::Bar, false);
+        let mut state = screen.state();
+        state.rows = Some(100);
+        let began = Instant::now();
+        state.pace.look(began, 0, false);
+        let now = began + Duration::from_secs(5);
+        state.pace.look(now, 0, false);
+        screen.0.ok.store(10, Ordering::Relaxed);
+        assert!(screen.text(&state, 80).contains("45 s left"));
+        drop(state);
+        screen.held(true);
+        assert_eq!(screen.waits(), None);
+        let state = screen.state();
+        assert!(!screen.text(&state, 80).contains("left"));
+        assert_eq!(
+            waiting(&state, 80).as_deref(),
+            Some("paused by `datagen ctl pause`; `datagen ctl resume` goes on")
         );
     }
 }

@@ -240,6 +240,9 @@ fn conclude(
         let stopped = report.stopped.as_ref().map(|reason| reason.kind);
         if report.counts.pending > 0 || stopped == Some(StopKind::Io) {
             output::line(&format!("  to go on: {}", (manner.go_on)(&report)));
+            if let Some(what) = of_what_was_set(&report) {
+                output::line(&format!("            {what}"));
+            }
         }
         if log.dropped_lines() > 0 {
             output::line(&format!(
@@ -270,6 +273,11 @@ fn how_to_go_on(report: &Report) -> String {
     }
 }
 
+fn of_what_was_set(report: &Report) -> Option<String> {
+    let manifest = Manifest::of_run(&report.run_dir).ok()?;
+    GoOn::with(&manifest, &report.run_dir).of_what_was_set()
+}
+
 fn summary(report: &Report) -> Value {
     let counts = report.counts;
     json!({
@@ -284,6 +292,7 @@ fn summary(report: &Report) -> Value {
         "retries": report.retries,
         "prompt_tokens": report.prompt_tokens,
         "completion_tokens": report.completion_tokens,
+        "untold": report.untold,
         "wall_s": (report.wall.as_secs_f64() * 1000.0).round() / 1000.0,
         "waited_s": waited(report),
         "offline": report.offline,
@@ -307,7 +316,7 @@ fn waited(report: &Report) -> Value {
 fn nothing_done(dir: &Path, offline: bool, error: &Error) -> Value {
     json!({
         "run_dir": dir, "rows": 0, "ok": 0, "failed": 0, "skipped": 0, "pending": 0, "not_in_input": 0,
-        "requests": 0, "retries": 0, "prompt_tokens": 0, "completion_tokens": 0, "wall_s": 0.0,
+        "requests": 0, "retries": 0, "prompt_tokens": 0, "completion_tokens": 0, "untold": 0, "wall_s": 0.0,
         "waited_s": {}, "offline": offline, "cut": 0, "lost": 0, "stopped": error.to_string(),
     })
 }

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use data_generation::pipeline::{Command, State, Status as Found, Times};
+use data_generation::pipeline::{Command, State, Status as Found, Times, tokens_in_words};
 use serde_json::{Value, json};
 
 use crate::args::Status;
 use crate::failure::Failure;
-use crate::go_on::{GoOn, arguments};
+use crate::go_on::{self, GoOn, arguments};
 use crate::output::{self, counted, quoted};
 
 /// Classes for which another extractor may help.
@@ -63,19 +63,9 @@ fn as_text(found: &Found) -> Vec<String> {
         "answers",
         format!("{} in the journal, {unjudged}", found.answers),
     );
-    let untold = match found.untold {
-        0 => String::new(),
-        some => format!(
-            " ({})",
-            counted(some, "answer does not say", "answers do not say")
-        ),
-    };
     part(
         "tokens",
-        format!(
-            "{} prompt + {} completion{untold}",
-            found.prompt_tokens, found.completion_tokens
-        ),
+        tokens_in_words(found.prompt_tokens, found.completion_tokens, found.untold),
     );
     if let Some(latencies) = &found.latencies {
         part(
@@ -99,6 +89,9 @@ fn as_text(found: &Found) -> Vec<String> {
     }
     for command in &found.manifest.commands {
         part("command", told(command));
+        if let Some(set) = go_on::set(command) {
+            part("", format!("`datagen ctl` set while it worked: {set}"));
+        }
     }
     if found.put_in_place {
         part(
@@ -122,7 +115,13 @@ fn as_text(found: &Found) -> Vec<String> {
     if untold > 0 {
         part("damage", format!("and {untold} more"));
     }
-    for (what, command) in how_to_go_on(found) {
+    let ways = how_to_go_on(found);
+    if !ways.is_empty()
+        && let Some(what) = GoOn::with(&found.manifest, &found.run_dir).of_what_was_set()
+    {
+        part("note", what);
+    }
+    for (what, command) in ways {
         part("go on", format!("{what}: {command}"));
     }
     lines
@@ -164,7 +163,8 @@ fn headline(found: &Found) -> String {
 fn part_of_the_input(found: &Found, rows: u64) -> Option<u64> {
     let command = found.manifest.last_through_an_input()?;
     let known = command.ended.is_some() || command.counts.rows > 0;
-    (known && command.counts.rows < rows).then_some(command.counts.rows)
+    let took = known.then_some(command.counts.rows).or(command.takes)?;
+    (took < rows).then_some(took)
 }
 
 fn state(state: &State) -> String {
@@ -316,6 +316,7 @@ fn as_json(found: &Found) -> Value {
             "counts": command.counts,
             "stopped": command.stopped,
             "times": command.times,
+            "set": command.steered,
         })
     });
     let go_on = how_to_go_on(found)

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::kept::Kept;
+use crate::steering::Steering;
 use crate::steps::{Ask, Take};
 use crate::{DataGenerationPipeline, Error};
 
@@ -140,6 +141,7 @@ fn workflow(kept: &Kept<'_>, prompts: Prompts, extractor: Option<Arc<dyn Extract
         client: Arc::new(Client::new(Arc::new(model), options)),
         base_url: String::new(),
         offline,
+        steering: Steering::new(),
     };
     let workflow = Workflow::new().then(ask);
     match extractor {

@@ -220,7 +220,9 @@ impl DataGenerationPipeline {
     ///
     /// When the rows cannot be read, or are a stream; what is wrong with them is in what it returns.
     pub fn check(&self, rows: impl IntoSource) -> Result<CheckedRows, Error> {
-        let mut check = PromptCheck::new(&self.prompts);
+        // A run fails such a row alone, and at once.
+        let limit = crate::limits::lowest_of_tokens(&self.settings);
+        let mut check = PromptCheck::new(&self.prompts).below(limit);
         Ok(check_rows(
             rows.into_source(),
             &mut check,
@@ -408,6 +410,7 @@ impl DataGenerationPipeline {
             client,
             base_url: self.settings.model.base_url.clone(),
             offline,
+            steering: steering.clone(),
         };
         let workflow = Workflow::new().again_at_most(run.extract_retries).then(ask);
         Ok(match extractor {

@@ -33,35 +33,56 @@ impl Serialize for RateLimit {
 
 impl<'de> Deserialize<'de> for RateLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RateLimit, D::Error> {
-        struct OfRateLimit;
-        impl Visitor<'_> for OfRateLimit {
-            type Value = RateLimit;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of requests a minute above 0, `auto` or null")
-            }
-
-            fn visit_u64<E: de::Error>(self, requests: u64) -> Result<RateLimit, E> {
+        deserializer.deserialize_any(OrAuto {
+            expected: "a number of requests a minute above 0, `auto` or null",
+            number: |requests| {
                 let fits = u32::try_from(requests).ok().and_then(NonZeroU32::new);
                 fits.map(RateLimit::PerMinute)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(requests), &self))
-            }
+            },
+            auto: RateLimit::Auto,
+        })
+    }
+}
 
-            fn visit_i64<E: de::Error>(self, requests: i64) -> Result<RateLimit, E> {
-                match u64::try_from(requests) {
-                    Ok(requests) => self.visit_u64(requests),
-                    Err(_) => Err(E::invalid_value(Unexpected::Signed(requests), &self)),
-                }
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<RateLimit, E> {
-                match text {
-                    "auto" => Ok(RateLimit::Auto),
-                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
-                }
-            }
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RateLimit::PerMinute(requests) => requests.fmt(f),
+            RateLimit::Auto => f.write_str("auto"),
         }
-        deserializer.deserialize_any(OfRateLimit)
+    }
+}
+
+/// Reads a number that fits, or `auto`.
+struct OrAuto<T> {
+    expected: &'static str,
+    number: fn(u64) -> Option<T>,
+    auto: T,
+}
+
+impl<T> Visitor<'_> for OrAuto<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        (self.number)(number).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        match u64::try_from(number) {
+            Ok(number) => self.visit_u64(number),
+            Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        match text {
+            "auto" => Ok(self.auto),
+            other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+        }
     }
 }
 
@@ -85,35 +106,14 @@ impl Serialize for ConcurrencyLimit {
 
 impl<'de> Deserialize<'de> for ConcurrencyLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ConcurrencyLimit, D::Error> {
-        struct OfConcurrency;
-        impl Visitor<'_> for OfConcurrency {
-            type Value = ConcurrencyLimit;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number, 1 or more, or `auto`")
-            }
-
-            fn visit_u64<E: de::Error>(self, requests: u64) -> Result<ConcurrencyLimit, E> {
+        deserializer.deserialize_any(OrAuto {
+            expected: "a whole number, 1 or more, or `auto`",
+            number: |requests| {
                 let fits = usize::try_from(requests).ok().and_then(NonZeroUsize::new);
                 fits.map(ConcurrencyLimit::Fixed)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(requests), &self))
-            }
-
-            fn visit_i64<E: de::Error>(self, requests: i64) -> Result<ConcurrencyLimit, E> {
-                match u64::try_from(requests) {
-                    Ok(requests) => self.visit_u64(requests),
-                    Err(_) => Err(E::invalid_value(Unexpected::Signed(requests), &self)),
-                }
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ConcurrencyLimit, E> {
-                match text {
-                    "auto" => Ok(ConcurrencyLimit::Auto),
-                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(OfConcurrency)
+            },
+            auto: ConcurrencyLimit::Auto,
+        })
     }
 }
 
@@ -265,10 +265,9 @@ pub(crate) fn file(
     })
 }
 
-/// What is odd about the limits of tokens: an answer may be as long as all that may be sent.
-pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> {
+/// The lowest limit of tokens, and its setting.
+pub(crate) fn lowest_of_tokens(settings: &Settings) -> Option<(&'static str, u64)> {
     let Settings { model, limits, .. } = settings;
-    let most = model.max_tokens.map(u64::from)?;
     let a_minute = model.token_limit.map(NonZeroU64::from);
     let all = [
         ("limits.tokens_per_second", limits.tokens_per_second),
@@ -278,7 +277,14 @@ pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> 
     let named = all
         .into_iter()
         .filter_map(|(key, limit)| Some((key, limit?.get())));
-    let (key, limit) = named.min_by_key(|(_, limit)| *limit)?;
+    named.min_by_key(|(_, limit)| *limit)
+}
+
+/// What is odd about the limits of tokens: an answer may be as long as all that may be sent.
+pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> {
+    let model = &settings.model;
+    let most = model.max_tokens.map(u64::from)?;
+    let (key, limit) = lowest_of_tokens(settings)?;
     if model.provider == Provider::Offline || most < limit {
         return None;
     }
@@ -292,7 +298,7 @@ pub(crate) fn warning(settings: &Settings, origins: &Origins) -> Option<String> 
 }
 
 /// Requests a minute, and whether the endpoint says how many.
-pub(crate) fn of_rate(rate: Option<RateLimit>) -> (Option<NonZeroU64>, bool) {
+pub(crate) fn a_minute(rate: Option<RateLimit>) -> (Option<NonZeroU64>, bool) {
     match rate {
         Some(RateLimit::PerMinute(requests)) => (Some(NonZeroU64::from(requests)), false),
         Some(RateLimit::Auto) => (None, true),
@@ -302,7 +308,7 @@ pub(crate) fn of_rate(rate: Option<RateLimit>) -> (Option<NonZeroU64>, bool) {
 
 /// All limits together, as the client takes them.
 pub(crate) fn options(model: &ModelSettings, limits: &LimitSettings) -> LimitOptions {
-    let (a_minute, auto) = of_rate(model.rate_limit);
+    let (a_minute, auto) = a_minute(model.rate_limit);
     LimitOptions {
         requests: Rates {
             a_second: limits.requests_per_second,

@@ -27,9 +27,8 @@ use crate::Error;
 ///
 /// When it is no run folder, or a file cannot be read.
 pub fn status(dir: impl AsRef<Path>) -> Result<Status, Error> {
-    let told = |body: &[u8]| {
-        let usage = Usage::told(body)?;
-        Some((usage.prompt_tokens, usage.completion_tokens))
+    let tokens = |body: &[u8], prompt_guess: Option<u64>| {
+        crate::steps::usage(Usage::of_body(body, prompt_guess.unwrap_or(0)))
     };
-    Ok(core::status(dir.as_ref(), told)?)
+    Ok(core::status(dir.as_ref(), tokens)?)
 }

@@ -1,12 +1,16 @@
 //! Changing a run while it works.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use data_generation_llm_client::{Client, LimitOptions};
+use serde_json::{Value, json};
 
 use crate::limits;
 use crate::limits::{Concurrency, LimitName, RateLimit};
+use crate::look_back::Recall;
 use crate::settings::ConcurrencyLimit;
 
 /// Changes a run while it works: its limits, its concurrency, a pause. Every clone steers the same run; what
@@ -40,6 +44,10 @@ struct State {
     concurrency: Option<Concurrency>,
     changes: Changes,
     paused: bool,
+    /// What was changed while the run worked, by the names of settings.
+    changed: BTreeMap<String, Value>,
+    /// How to find out what was sent before; `None` before the run has begun.
+    recall: Option<Recall>,
 }
 
 /// What was said before there was anybody to say it to.
@@ -192,6 +200,17 @@ impl Steering {
         state.apply();
     }
 
+    /// The run's folder is open: what limits that are set from now on have to know stands in it.
+    pub(crate) fn remember(&self, recall: Recall) {
+        self.lock().recall = Some(recall);
+    }
+
+    /// What was changed while the run worked, by the names of settings, each with the value that it has now. It ends with
+    /// the run.
+    pub fn changed(&self) -> BTreeMap<String, Value> {
+        self.lock().changed.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,21 +230,38 @@ impl State {
         } = std::mem::take(&mut self.changes);
         let is_changed =
             rate_limit.is_some() || token_limit.is_some() || !limits.is_empty() || burst.is_some();
+        let mut note = |key: &str, value: Value| {
+            // What is said before the run has begun is not a change of it.
+            if self.recall.is_some() {
+                self.changed.insert(key.to_owned(), value);
+            }
+        };
         if let Some(rate) = rate_limit {
-            (self.limits.requests.a_minute, self.limits.auto) = limits::of_rate(rate);
+            note("model.rate_limit", json!(rate));
+            (self.limits.requests.a_minute, self.limits.auto) = limits::a_minute(rate);
         }
         if let Some(tokens) = token_limit {
+            note("model.token_limit", json!(tokens));
             self.limits.tokens.a_minute = tokens.map(NonZeroU64::from);
         }
         for (name, amount) in limits {
+            note(&format!("limits.{}", name.key()), json!(amount));
             *name.of(&mut self.limits) = amount;
         }
-        self.limits.burst = burst.unwrap_or(self.limits.burst);
+        if let Some(burst) = burst {
+            note("limits.burst", json!(burst));
+            self.limits.burst = burst;
+        }
         if is_changed {
+            let (now, under_way) = (SystemTime::now(), client.in_flight());
             client.set_limits(&self.limits);
+            if let Some(recall) = &self.recall {
+                recall.for_new_limits(client, now, under_way);
+            }
             tracing::info!(limits = ?self.limits, "the limits were changed");
         }
         if let (Some(limit), Some(concurrency)) = (concurrency, &mut self.concurrency) {
+            note("run.concurrency_limit", json!(limit));
             concurrency.limit = limit;
             let most = concurrency.most();
             match limit {

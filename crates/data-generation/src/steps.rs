@@ -1,5 +1,6 @@
 //! The two steps of the simple workflow: what joins prompts, model, journal and extractor.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,9 +16,11 @@ use data_generation_pipeline_core::{
 };
 use data_generation_templating::Prompts;
 use futures::future::{BoxFuture, FutureExt};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::look_back::LookBack;
+use crate::look_back::{LookBack, Recall};
+use crate::steering::Steering;
 use crate::trace;
 
 /// Renders the prompts of a row and asks the model.
@@ -27,6 +30,8 @@ pub(crate) struct Ask {
     /// `model.base_url`, as the manifest has it.
     pub(crate) base_url: String,
     pub(crate) offline: bool,
+    /// What is changed while the run works.
+    pub(crate) steering: Steering,
 }
 
 impl Ask {
@@ -81,7 +86,7 @@ impl Ask {
     }
 }
 
-fn usage(usage: LlmUsage) -> Usage {
+pub(crate) fn usage(usage: LlmUsage) -> Usage {
     Usage {
         prompt_tokens: usage.prompt_tokens,
         completion_tokens: usage.completion_tokens,
@@ -120,6 +125,11 @@ impl Step for Ask {
     }
 
     fn resume(&self, past: &Past<'_>) {
+        self.steering.remember(Recall {
+            dir: past.dir().to_owned(),
+            base_url: self.base_url.clone(),
+            prompt_guess: self.prompt_guess(),
+        });
         if let Some(window) = self.client.longest_window() {
             let look_back = LookBack {
                 client: &self.client,
@@ -127,6 +137,7 @@ impl Step for Ask {
                 prompt_guess: self.prompt_guess(),
                 now: SystemTime::now(),
                 window,
+                at_work: None,
             };
             look_back.at(past);
         }
@@ -134,6 +145,10 @@ impl Step for Ask {
 
     fn places(&self) -> Option<usize> {
         Some(self.client.places())
+    }
+
+    fn steered(&self) -> BTreeMap<String, Value> {
+        self.steering.changed()
     }
 
     fn call_key(&self, row: &Row) -> Option<String> {
@@ -219,7 +234,12 @@ impl Call for RowCall<'_> {
         self.cx.next_attempt()
     }
 
-    fn paid<'a>(&'a self, answer: &'a Answer, attempt: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+    fn paid<'a>(
+        &'a self,
+        answer: &'a Answer,
+        usage: LlmUsage,
+        attempt: u32,
+    ) -> BoxFuture<'a, Result<(), BoxError>> {
         async move {
             let paid = PaidAnswer {
                 key: &self.key,
@@ -227,6 +247,7 @@ impl Call for RowCall<'_> {
                 status: answer.status,
                 at: answer.at,
                 latency: answer.latency,
+                prompt_guess: usage.estimated.then_some(usage.prompt_tokens),
                 body: &answer.body,
             };
             self.cx
@@ -274,7 +295,7 @@ impl Call for RowCall<'_> {
                 }
                 self.cx.answered(*status, *latency);
                 if let Some(usage) = usage {
-                    self.cx.spent(usage.prompt_tokens, usage.completion_tokens);
+                    self.cx.spent(self::usage(*usage));
                 }
             }
             LlmEvent::Retrying {
@@ -346,7 +367,7 @@ fn in_words(wait: &LlmWait) -> String {
         LlmWait::RateLimit { limit, kind } if *kind == LimitKind::Unknown => limit.clone(),
         LlmWait::RateLimit { limit, .. } => format!("the limit of {limit}"),
         LlmWait::Slot => "a free slot".to_owned(),
-        LlmWait::Hold => "the end of the pause that somebody asked for".to_owned(),
+        LlmWait::Hold => "the end of the pause that was asked for".to_owned(),
         LlmWait::Pause { reason } | LlmWait::Away { reason } => format!("the endpoint: {reason}"),
         LlmWait::BackOff { class, message } => format!("another try after {class}: {message}"),
         _ => "something new".to_owned(),

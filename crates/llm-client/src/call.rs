@@ -25,12 +25,17 @@ pub trait Call: Send + Sync {
     /// The number of the request that is about to leave, from 1. A row that was asked before counts on.
     fn next_attempt(&self) -> u32;
 
-    /// An answer that was paid for, also an unusable one. Resolves when it is safe; the slot of this
-    /// request is held until then.
+    /// An answer that was paid for, also an unusable one, and what it cost: a guess of ours where it does not say
+    /// so itself. Resolves when it is safe; the slot of this request is held until then.
     ///
     /// # Errors
     /// When it cannot be kept. It ends the question with [`ErrorKind::Call`](crate::ErrorKind::Call).
-    fn paid<'a>(&'a self, answer: &'a Answer, attempt: u32) -> BoxFuture<'a, Result<(), BoxError>>;
+    fn paid<'a>(
+        &'a self,
+        answer: &'a Answer,
+        usage: Usage,
+        attempt: u32,
+    ) -> BoxFuture<'a, Result<(), BoxError>>;
 
     /// Something happened. Called in the task that asks; must not block.
     fn event(&self, _event: &Event) {}
@@ -170,7 +175,7 @@ impl Call for Plain {
         self.attempts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn paid<'a>(&'a self, _: &'a Answer, _: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+    fn paid<'a>(&'a self, _: &'a Answer, _: Usage, _: u32) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -111,8 +111,11 @@ impl Client {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Changes what may be sent in any stretch of time; what was sent goes on to count, and with whom the limits
-    /// are shared stays as it is.
+    /// Changes what may be sent in any stretch of time; with whom the limits are shared stays as it is.
+    ///
+    /// What was sent goes on to count as far as a limit of the same unit remembers it. A limit over a longer time, and
+    /// the first one of its unit, knows no more than that until it is told ([`knows_of`](Client::knows_of),
+    /// [`sent_before`](Client::sent_before)).
     pub fn set_limits(&self, limits: &LimitOptions) {
         self.limiter.set(limits);
     }
@@ -165,8 +168,7 @@ impl Client {
 
     /// The longest stretch of time that a limit looks back on.
     pub fn longest_window(&self) -> Option<Duration> {
-        let windows = self.options.limits.limits().map(|limit| limit.window);
-        windows.max().map(Duration::from_micros)
+        self.limiter.longest_window()
     }
 
     /// Whether it is counted already what a source (a run's folder, for example) has sent before: by those who share

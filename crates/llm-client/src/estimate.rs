@@ -1,6 +1,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Usage;
+use crate::fit::Fit;
+use crate::reply::with_margin;
 
 /// Before this many answers have told what they cost, an answer counts as long as it may be.
 const FIRST: u32 = 8;
@@ -19,14 +21,22 @@ pub(crate) struct Estimator(Mutex<Learnt>);
 
 #[derive(Debug, Default)]
 struct Learnt {
-    answers: u32,
-    /// Counted tokens of the prompt for each that was guessed.
-    prompt: Spread,
+    /// Answers that said what they cost.
+    told: u32,
+    /// Answers of which that was guessed.
+    guessed: u32,
+    prompt: Fit,
     completion: Spread,
     /// Tokens of the longest answer, those included that did not say themselves how long they were.
     longest: Option<u64>,
     /// Requests whose tokens are reserved and not settled.
     open: u32,
+}
+
+impl Learnt {
+    fn answers(&self) -> u32 {
+        self.told.saturating_add(self.guessed)
+    }
 }
 
 /// Mean and variance, in which the latest count most.
@@ -54,13 +64,17 @@ impl Estimator {
     pub(crate) fn tokens(&self, guess: u64, max_tokens: Option<u64>) -> u64 {
         let learnt = self.lock();
         let most = max_tokens.map_or(f64::INFINITY, |most| most as f64);
-        if learnt.answers < FIRST {
+        if learnt.answers() < FIRST {
             let longest = learnt.longest.unwrap_or(0) as f64;
             let answer = max_tokens.map_or((LONGER * longest).max(UNKNOWN), |_| most);
             // A guess by letters is seldom wrong by more than this.
             return (guess as f64 * 1.3 + answer).ceil() as u64;
         }
-        let prompt = guess as f64 * learnt.prompt.bound(1);
+        let prompt = match learnt.told {
+            // Nobody says how good the guess is.
+            0..FIRST => with_margin(guess) as f64,
+            _ => learnt.prompt.bound(guess),
+        };
         // Those that are under way together are seldom all long: what is reserved for all of them has to do.
         let completion = learnt.completion.bound(learnt.open + 1).min(most);
         (prompt + completion).ceil() as u64
@@ -71,44 +85,45 @@ impl Estimator {
         max_tokens.is_none() && self.lock().longest.is_none()
     }
 
+    /// Whether too few answers have come to tell what one costs.
+    pub(crate) fn is_learning(&self) -> bool {
+        self.lock().answers() < FIRST
+    }
+
     /// So long was an answer.
     pub(crate) fn answered(&self, completion_tokens: u64) {
         let mut learnt = self.lock();
         learnt.longest = learnt.longest.max(Some(completion_tokens));
     }
 
-    /// Tokens of the prompt alone, as far as it is known what this endpoint counts.
-    pub(crate) fn prompt_tokens(&self, guess: u64) -> u64 {
-        let learnt = self.lock();
-        match learnt.answers {
-            0..FIRST => guess,
-            _ => (guess as f64 * learnt.prompt.mean).round() as u64,
-        }
-    }
-
     pub(crate) fn opened(&self) {
         self.lock().open += 1;
     }
 
-    /// A reservation is settled; by an answer, where it says what it cost.
+    /// A reservation is settled; by an answer, where there was one that was paid for.
     pub(crate) fn closed(&self, guess: u64, usage: Option<Usage>) {
         let mut learnt = self.lock();
         learnt.open = learnt.open.saturating_sub(1);
         let length = usage.map(|usage| usage.completion_tokens);
         learnt.longest = learnt.longest.max(length);
-        let Some(usage) = usage.filter(|usage| !usage.estimated) else {
+        let Some(usage) = usage else {
             return;
         };
-        learnt.answers = learnt.answers.saturating_add(1);
-        let weight = WEIGHT.max(1.0 / f64::from(learnt.answers));
-        if guess > 0 {
-            learnt
-                .prompt
-                .learn(usage.prompt_tokens as f64 / guess as f64, weight);
-        }
-        learnt
-            .completion
-            .learn(usage.completion_tokens as f64, weight);
+        let completion = match usage.estimated {
+            // Who is told better does not learn from a guess.
+            true if learnt.told >= FIRST => return,
+            true => {
+                learnt.guessed = learnt.guessed.saturating_add(1);
+                with_margin(usage.completion_tokens)
+            }
+            false => {
+                learnt.told = learnt.told.saturating_add(1);
+                learnt.prompt.learn(guess, usage.prompt_tokens);
+                usage.completion_tokens
+            }
+        };
+        let weight = WEIGHT.max(1.0 / f64::from(learnt.answers()));
+        learnt.completion.learn(completion as f64, weight);
     }
 
     fn lock(&self) -> MutexGuard<'_, Learnt> {
@@ -159,27 +174,55 @@ mod tests {
             estimator.opened();
             estimator.closed(100, usage(150, 200));
         }
-        assert_eq!(estimator.tokens(100, Some(5000)), 350);
-        assert_eq!(estimator.prompt_tokens(200), 300);
-        assert_eq!(
-            estimator.tokens(100, Some(120)),
-            270,
-            "never more than may be"
-        );
+        let expected = estimator.tokens(100, Some(5000));
+        assert!((350..=360).contains(&expected), "{expected}");
+        let most = estimator.tokens(100, Some(120));
+        assert_eq!(most + 80, expected, "never more than may be");
     }
 
     #[test]
-    fn a_failure_and_a_guess_teach_nothing() {
+    fn a_long_prompt_among_short_ones_reserves_what_it_costs() {
+        let estimator = Estimator::default();
+        for n in 0..120 {
+            let guess = if n % 12 == 11 { 3_000 } else { 2 };
+            estimator.closed(guess, usage(guess + 8, 8));
+        }
+        let (short, long) = (estimator.tokens(2, None), estimator.tokens(3_000, None));
+        assert!((18..=24).contains(&short), "{short}");
+        assert!((3_016..=3_400).contains(&long), "{long}");
+    }
+
+    #[test]
+    fn a_failure_teaches_nothing() {
         let estimator = Estimator::default();
         for _ in 0..50 {
             estimator.closed(100, None);
-            let estimated = Usage {
-                estimated: true,
-                ..usage(1, 1).unwrap()
-            };
-            estimator.closed(100, Some(estimated));
         }
+        assert!(estimator.is_learning());
         assert_eq!(estimator.tokens(100, Some(5000)), 5130);
+    }
+
+    #[test]
+    fn a_guess_teaches_with_a_margin_where_nobody_says_better() {
+        let estimator = Estimator::default();
+        let estimated = |prompt, completion| {
+            let usage = usage(prompt, completion)?;
+            Some(Usage {
+                estimated: true,
+                ..usage
+            })
+        };
+        for _ in 0..50 {
+            estimator.closed(100, estimated(100, 1_000));
+        }
+        assert!(!estimator.is_learning());
+        assert_eq!(estimator.tokens(100, Some(5000)), 130 + 1_210);
+        for _ in 0..1_000 {
+            estimator.closed(100, usage(100, 10));
+            estimator.closed(100, estimated(100, 9_000));
+        }
+        let told = estimator.tokens(100, Some(5000));
+        assert!((110..=120).contains(&told), "{told}");
     }
 
     #[test]

@@ -60,9 +60,11 @@ impl Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            Unit::Requests => "requests",
-            Unit::Tokens => "tokens",
+        let unit = match (self.unit, self.amount) {
+            (Unit::Requests, 1) => "request",
+            (Unit::Requests, _) => "requests",
+            (Unit::Tokens, 1) => "token",
+            (Unit::Tokens, _) => "tokens",
         };
         let window = match self.window / SECOND {
             1 => "a second".to_owned(),
@@ -215,6 +217,13 @@ impl Ledger {
             .unwrap_or((now, None))
     }
 
+    /// When the windows have room for a request of so many tokens, however far apart requests leave.
+    pub(crate) fn room(&self, now: Micros, tokens: u64) -> Micros {
+        let meters = self.meters.iter();
+        let rooms = meters.map(|meter| meter.has_room(now, tokens));
+        rooms.max().unwrap_or(now)
+    }
+
     /// A request leaves.
     pub(crate) fn take(&mut self, now: Micros, tokens: u64) -> Entry {
         let meters = self.meters.iter_mut();
@@ -279,6 +288,15 @@ impl Ledger {
         for meter in &mut self.meters {
             if meter.limit.is_like(like) {
                 meter.add(now / meter.piece(), amount);
+            }
+        }
+    }
+
+    /// Nothing that was sent is to be counted here any more: somebody has told how much it was.
+    pub(crate) fn knows_all(&mut self, like: Limit) {
+        for meter in &mut self.meters {
+            if meter.limit.is_like(like) {
+                meter.since = 0;
             }
         }
     }

@@ -69,6 +69,8 @@ struct State {
     pace: Pace,
     /// Only the first one watches the clock.
     waiting: Queue,
+    /// What it waits for, and the others behind it too.
+    first_waits_for: Option<Limit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub(crate) struct Need {
     pub(crate) tokens: u64,
     /// Nobody knows what one costs: only one such request is under way, and those after it know.
     pub(crate) is_first: bool,
+    /// Too few answers have told what one costs: it may be much less.
+    pub(crate) is_unknown: bool,
 }
 
 /// A limit that would have to be waited for longer than anybody wants to.
@@ -119,9 +123,14 @@ impl fmt::Display for TooLong {
 impl Limiter {
     /// Keeps these limits.
     pub fn new(options: &LimitOptions) -> Limiter {
-        let kept = Kept::new(options);
         // Those who share limits need one clock; others get one on which the past has a place.
         let start = options.share.as_ref().map_or(0, |_| micros_since_boot());
+        Limiter::begin(options, start)
+    }
+
+    /// The same where the clock says this now.
+    fn begin(options: &LimitOptions, start: Micros) -> Limiter {
+        let kept = Kept::new(options);
         let mut state = State {
             ledger: Ledger::new(kept.all(), kept.burst),
             kept,
@@ -135,6 +144,7 @@ impl Limiter {
             first_is_out: false,
             pace: Pace::default(),
             waiting: Queue::default(),
+            first_waits_for: None,
         };
         let start = BEFORE + start;
         if options.share.is_some() {
@@ -178,7 +188,7 @@ impl Limiter {
     ) -> Result<Permit<'_>, TooLong> {
         let need = || Need {
             tokens: tokens(),
-            is_first: false,
+            ..Need::default()
         };
         self.acquire_in(Lane::New, need, longest, on_wait).await
     }
@@ -263,6 +273,13 @@ impl Limiter {
         }
     }
 
+    /// The longest stretch of time that a limit looks back on.
+    pub(crate) fn longest_window(&self) -> Option<Duration> {
+        let state = self.lock();
+        let windows = state.ledger.limits().map(|limit| limit.window);
+        windows.max().map(Duration::from_micros)
+    }
+
     /// Whether it is counted already what this source has sent.
     pub(crate) fn knows(&self, source: u64) -> bool {
         let now = self.now();
@@ -276,6 +293,7 @@ impl Limiter {
         let mut state = self.lock();
         // Whoever sets them knows better.
         state.pace = Pace::default();
+        state.first_waits_for = None;
         state.with_books(self, now, |books| {
             books.kept.set(options);
             books.keep();
@@ -424,7 +442,8 @@ impl Limiter {
             let (at, limit) = state.ledger.earliest(now, tokens);
             // Exact for whoever has just come, and only he tells of it.
             let ahead = state.waiting.ahead(place) as u64;
-            let limit = limit.or_else(|| state.ledger.limits().next());
+            let limit = state.first_waits_for.or(limit);
+            let limit = limit.or_else(|| state.ledger.slowest(tokens));
             let others = state
                 .share
                 .as_ref()
@@ -432,25 +451,29 @@ impl Limiter {
             let pace = state.ledger.pace(tokens).saturating_mul(others + 1);
             let wait = (at - now).saturating_add(pace.saturating_mul(ahead));
             let kind = limit.map_or(LimitKind::Requests, Limit::kind);
-            let limit = limit.map_or_else(String::new, |limit| state.in_words(limit, now));
+            let limit = limit.map_or_else(String::new, |limit| state.why(limit, need, now));
             return Front::Behind(limit, kind, Duration::from_micros(wait));
         }
         let taken = state.with_books(self, now, |books| {
             if let (at, Some(limit)) = books.ledger().earliest(now, tokens) {
-                books.wait(at, tokens);
+                books.wait(tokens);
                 return Err((at, limit));
             }
             match books.ledger().slowest(tokens) {
                 Some(limit) if !books.is_own_turn(tokens) => {
-                    books.wait(now, tokens);
+                    books.wait(tokens);
                     Err((books.look_again(tokens), limit))
                 }
                 _ => Ok(books.take(tokens)),
             }
         });
         match taken {
-            Err((at, limit)) => Front::At(self.at(at), state.in_words(limit, now), limit.kind()),
+            Err((at, limit)) => {
+                state.first_waits_for = Some(limit);
+                Front::At(self.at(at), state.why(limit, need, now), limit.kind())
+            }
             Ok(entry) => {
+                state.first_waits_for = None;
                 let finds_out = state.unknown == Unknown::Ask;
                 if finds_out {
                     state.unknown = Unknown::Asked;
@@ -495,6 +518,10 @@ fn use_up(books: &mut Books<'_>, limit: Limit, said: &Announced, now: Micros, is
     if others > tolerated {
         books.change().others(limit, now, others);
     }
+    // The endpoint has counted whatever left before.
+    if is_fresh && said.remaining.is_some() {
+        books.change().knows_all(limit);
+    }
 }
 
 /// How often whoever shares limits looks whether others have given something back.
@@ -530,6 +557,19 @@ impl State {
         format!("{limit}{why}")
     }
 
+    /// The same for somebody who waits: also why for so long, where hardly two fit into it as long as nobody knows
+    /// better.
+    fn why(&self, limit: Limit, need: Need, now: Micros) -> String {
+        let words = self.in_words(limit, now);
+        // Nobody waits for a day: it is used up.
+        let goes_alone =
+            limit.kind() == LimitKind::Tokens && need.tokens.saturating_mul(2) > limit.amount;
+        match need.is_unknown && goes_alone {
+            true => format!("{words}, until the first answers tell what one costs"),
+            false => words,
+        }
+    }
+
     /// Looks at the books and changes them: those of this process, or those that it shares.
     fn with_books<T>(
         &mut self,
@@ -558,5 +598,7 @@ enum Front<'a> {
     Behind(String, LimitKind, Duration),
 }
 
+#[cfg(test)]
+mod played;
 #[cfg(test)]
 mod tests;

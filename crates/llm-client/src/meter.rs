@@ -116,7 +116,13 @@ impl Meter {
         let weight = self.weight(tokens);
         let ahead = self.space(weight).saturating_mul(burst - 1);
         let spaced = self.next.saturating_sub(ahead);
-        spaced.max(self.room(now, weight)).max(self.held).max(now)
+        spaced.max(self.has_room(now, tokens))
+    }
+
+    /// The same for whoever may leave at any distance from the others.
+    pub(crate) fn has_room(&self, now: Micros, tokens: u64) -> Micros {
+        let room = self.room(now, self.weight(tokens));
+        room.max(self.held).max(now)
     }
 
     /// When so much more fits into the window.
@@ -267,8 +273,17 @@ impl Meter {
         for (number, amount) in &self.pieces {
             another.add(number * self.piece() / another.piece(), *amount);
         }
-        another.since = self.since.max(now.saturating_sub(self.limit.window));
-        another.sources.clone_from(&self.sources);
+        let begin = now.saturating_sub(self.limit.window);
+        if limit.window <= self.limit.window {
+            another.since = self.since.max(begin);
+            another.sources.clone_from(&self.sources);
+        } else {
+            // What left before this one began to remember has to be looked up, whoever sent it.
+            another.since = match self.since {
+                since if since == never() || !self.sources.is_empty() => begin,
+                since => since.max(begin),
+            };
+        }
         another
     }
 

@@ -230,7 +230,7 @@ impl<'a> Question<'a> {
         let reserved = Reserved::wait(
             self.client,
             self.spent.lane(),
-            self.prompt_tokens,
+            (self.request, self.prompt_tokens),
             |limit, kind, wait| {
                 let limit = limit.to_owned();
                 let at_most = (kind != LimitKind::Unknown).then_some(wait);
@@ -341,8 +341,8 @@ impl<'a> Question<'a> {
                     self.works(slot);
                     said = true;
                 }
-                if answer.is_paid() {
-                    let kept = self.call.paid(answer, attempt).await;
+                if let Some(usage) = usage {
+                    let kept = self.call.paid(answer, usage, attempt).await;
                     kept.map_err(|error| self.error(ErrorKind::Call(error)))?;
                 }
             }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::kept::Origin;
 use crate::limit::{Need, Permit, TooLong};
 use crate::queue::Lane;
-use crate::reply::estimate_tokens;
+use crate::reply::{estimate_tokens, least_tokens};
 use crate::{Answer, Client, LimitKind, Request, TransportError, TransportKind, Usage};
 
 /// What limits allow one request to use, from before it leaves until it is known what it cost.
@@ -27,7 +27,7 @@ impl<'a> Reserved<'a> {
     pub(crate) async fn wait(
         client: &'a Client,
         lane: Lane,
-        guess: u64,
+        (request, guess): (&Request, u64),
         on_wait: impl FnMut(&str, LimitKind, Duration),
     ) -> Result<Reserved<'a>, Refused> {
         let mut reserved = Reserved {
@@ -42,10 +42,11 @@ impl<'a> Reserved<'a> {
         }
         if let Some(limit) = limiter.most_tokens() {
             reserved.counted = true;
-            let prompt = client.estimator.prompt_tokens(guess);
-            if prompt >= limit.amount {
+            // A row that fits is never failed by a guess; what is above a limit all the same goes alone, and the
+            // endpoint says so.
+            if guess >= limit.amount && least_of(request) >= limit.amount {
                 return Err(Refused::NeverFits(format!(
-                    "the prompt alone has about {prompt} tokens, and the limit is {limit}: it never fits; {}",
+                    "the prompt alone has about {guess} tokens, and the limit is {limit}: it never fits; {}",
                     cure(limiter.origin(limit))
                 )));
             }
@@ -55,6 +56,7 @@ impl<'a> Reserved<'a> {
             true => Need {
                 tokens: client.estimator.tokens(guess, most),
                 is_first: client.estimator.is_blank(most),
+                is_unknown: client.estimator.is_learning(),
             },
             false => Need::default(),
         };
@@ -93,7 +95,7 @@ impl<'a> Reserved<'a> {
             }
         }
         let tokens = match (outcome, usage) {
-            (_, Some(usage)) => Some(usage.total_tokens),
+            (_, Some(usage)) => Some(usage.counted()),
             (Ok(_), None) => Some(0),
             (Err(error), None) => never_arrived(error.kind()).then_some(0),
         };
@@ -143,6 +145,12 @@ pub(crate) fn never_arrived(kind: TransportKind) -> bool {
             | Kind::ConnectTimeout
             | Kind::TooManyFiles
     )
+}
+
+/// What no endpoint counts less than.
+fn least_of(request: &Request) -> u64 {
+    let system = request.system.as_deref().map_or(0, least_tokens);
+    system + least_tokens(&request.user)
 }
 
 /// A guess by letters.

@@ -273,9 +273,10 @@ impl<'a> Books<'a> {
         keep(self.ledger, self.kept, self.now)
     }
 
-    /// Somebody here waits, and could go at that time.
-    pub(crate) fn wait(&mut self, since: Micros, tokens: u64) {
-        let ahead = self.ahead(tokens);
+    /// Somebody here waits. It is his turn from when the windows have room: if it were from when requests are far enough
+    /// apart, whoever may send more of them at once would always be there before him.
+    pub(crate) fn wait(&mut self, tokens: u64) {
+        let (since, ahead) = (self.ledger.room(self.now, tokens), self.ahead(tokens));
         if let Some((members, id)) = &mut self.members {
             self.is_changed |= members.wait(*id, since, ahead);
         }

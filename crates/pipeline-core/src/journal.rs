@@ -26,6 +26,8 @@ pub struct PaidAnswer<'a> {
     pub at: SystemTime,
     /// Sending to last byte; kept to the millisecond.
     pub latency: Duration,
+    /// Tokens of the prompt by a guess, where the answer does not say what it cost.
+    pub prompt_guess: Option<u64>,
     /// The body, byte for byte. JSON is kept as it is written, but for white space between values; anything
     /// else is kept as text, with U+FFFD for bytes that are no UTF-8.
     pub body: &'a [u8],
@@ -45,6 +47,9 @@ pub struct JournaledAnswer {
     pub at: SystemTime,
     /// Sending to last byte.
     pub latency: Duration,
+    /// Tokens of the prompt by a guess: [`PaidAnswer::prompt_guess`]. `None` also for an answer that an older version
+    /// kept.
+    pub prompt_guess: Option<u64>,
     /// The body as [`PaidAnswer::body`] was kept.
     pub body: Vec<u8>,
 }
@@ -85,6 +90,8 @@ struct Tail<'a> {
     status: u16,
     at: String,
     latency_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_guess: Option<u64>,
     body: Body<'a>,
 }
 
@@ -99,6 +106,7 @@ pub(crate) fn tail(row: RowId, step: &str, answer: &PaidAnswer<'_>) -> Vec<u8> {
         status: answer.status,
         at: format!("{at:.3}"),
         latency_ms: u64::try_from(answer.latency.as_millis()).unwrap_or(u64::MAX),
+        prompt_guess: answer.prompt_guess,
         body: Body::new(answer.body),
     };
     let mut line = Vec::with_capacity(answer.body.len() + 256);
@@ -131,6 +139,8 @@ pub(crate) struct Line<'a> {
     #[serde(borrow)]
     at: Cow<'a, str>,
     pub(crate) latency_ms: u64,
+    #[serde(default)]
+    pub(crate) prompt_guess: Option<u64>,
     #[serde(borrow)]
     pub(crate) body: &'a RawValue,
 }
@@ -174,6 +184,7 @@ impl<'a> Line<'a> {
                 status: self.status,
                 at,
                 latency: Duration::from_millis(self.latency_ms),
+                prompt_guess: self.prompt_guess,
                 body,
             },
         })
@@ -215,6 +226,9 @@ pub(crate) fn skim(line: &str) -> Option<(u64, RowId)> {
     skim.time()?;
     skim.literal("\",\"latency_ms\":")?;
     skim.whole_number()?;
+    if skim.literal(",\"prompt_guess\":").is_some() {
+        skim.whole_number()?;
+    }
     skim.literal(",\"body\":")?;
     skim.text_or_value()?;
     skim.ends().then_some((seq, row))
@@ -283,12 +297,17 @@ mod tests {
     use super::*;
 
     fn line(body: &[u8]) -> Vec<u8> {
+        line_of(body, None)
+    }
+
+    fn line_of(body: &[u8], prompt_guess: Option<u64>) -> Vec<u8> {
         let answer = PaidAnswer {
             key: "0011\"\\223344",
             attempt: 2,
             status: 200,
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
             latency: Duration::from_millis(812),
+            prompt_guess,
             body,
         };
         let mut out = Vec::new();
@@ -320,6 +339,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_guessed_of_a_prompt_is_kept_where_the_answer_does_not_say() {
+        for guess in [None, Some(0), Some(1_502)] {
+            let bytes = line_of(b"{}", guess);
+            let mut file = tempfile::tempfile().unwrap();
+            io::Write::write_all(&mut file, &bytes).unwrap();
+            assert_eq!(read_at(&file, 0).unwrap().answer.prompt_guess, guess);
+            let text = std::str::from_utf8(bytes.trim_ascii_end()).unwrap();
+            assert_eq!(skim(text), Some((7, RowId([0xab; 16]))), "{text}");
+        }
+    }
+
+    #[test]
     fn the_time_of_an_answer_is_cut_and_not_rounded_so_that_its_second_stays() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_999_900);
         let answer = PaidAnswer {
@@ -328,6 +359,7 @@ mod tests {
             status: 200,
             at,
             latency: Duration::ZERO,
+            prompt_guess: None,
             body: b"{}",
         };
         let mut file = tempfile::tempfile().unwrap();
@@ -370,8 +402,8 @@ mod tests {
             b"",
         ];
         let (mut skimmed, mut read, mut refused) = (0, 0, 0);
-        for body in bodies {
-            let whole = line(body);
+        for (body, guess) in bodies.into_iter().zip([None, Some(17), None, Some(0)]) {
+            let whole = line_of(body, guess);
             let whole = whole.trim_ascii_end();
             for at in 0..whole.len() {
                 let mut tried: Vec<Vec<u8>> = b"\"\\{}[],: 0179-+.eEtfnu\0\n\x1fxdZT"

@@ -96,7 +96,7 @@ pub use past::{OtherRun, Past};
 pub use place::{Place, Resume, Start};
 pub use record::{Answered, Failure, FailureReason, Record, Usage};
 pub use rejudge::{Rejudge, Rejudged};
-pub use report::{Counts, Report};
+pub use report::{Counts, Report, tokens_in_words};
 pub use row::{Row, RowId, hash};
 pub use run::{Durability, Run, RunOptions};
 pub use source::Source;

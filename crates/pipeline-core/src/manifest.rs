@@ -101,6 +101,10 @@ pub struct Command {
     pub started: String,
     /// When it ended; `null` while it works or after a crash.
     pub ended: Option<String>,
+    /// Rows of the input that it works through, which may be its first rows alone; `None` where nobody knows how many
+    /// there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes: Option<u64>,
     /// What it came to, before its end as of the last checkpoint.
     #[serde(default)]
     pub counts: Counts,
@@ -121,6 +125,10 @@ pub struct Command {
     /// limits that a new start must not fill up again, so those of long ago may be missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unjournaled: Vec<Unjournaled>,
+    /// Settings that were changed while it worked, each with its last value, before its end as of the last checkpoint.
+    /// They ended with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steered: BTreeMap<String, Value>,
 }
 
 impl Command {
@@ -230,6 +238,20 @@ impl Manifest {
         }
     }
 
+    /// Notes how many rows of the input the command works through.
+    pub(crate) fn note_takes(&mut self, rows: Option<u64>) {
+        if let Some(command) = self.commands.last_mut() {
+            command.takes = rows;
+        }
+    }
+
+    /// Notes what was changed while the command worked.
+    pub(crate) fn note_steered(&mut self, settings: BTreeMap<String, Value>) {
+        if let Some(command) = self.commands.last_mut() {
+            command.steered = settings;
+        }
+    }
+
     /// Notes that a command begins to work on rows that the folder holds. Input and counts stay those of the
     /// command that worked through an input.
     pub(crate) fn begin_with_rows(&mut self, settings: BTreeMap<String, Setting>, what: Value) {
@@ -256,12 +278,14 @@ impl Manifest {
             tool: tool(),
             started: now(),
             ended: None,
+            takes: None,
             counts: Counts::default(),
             stopped: None,
             changed: changes.iter().map(ToString::to_string).collect(),
             of_rows: true,
             times: None,
             unjournaled: Vec::new(),
+            steered: BTreeMap::new(),
         });
     }
 

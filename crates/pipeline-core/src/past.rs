@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::error::Error;
 use crate::journal::{self, JournaledAnswer};
 use crate::lock;
 use crate::manifest::Manifest;
@@ -67,6 +68,19 @@ impl<'a> Past<'a> {
             unjournaled: unjournaled.cloned().collect(),
             assumed: AtomicU64::new(0),
         }
+    }
+
+    /// What was sent in a folder of which a command at work is this very process: as the files say now. What is under
+    /// way they do not say. Blocks for a moment.
+    ///
+    /// # Errors
+    ///
+    /// When `run.json` is not there or cannot be read.
+    pub fn so_far(dir: PathBuf) -> Result<Past<'static>, Error> {
+        let manifest = Manifest::of_run(&dir)?;
+        let mut past = Past::of(dir, Some(&manifest));
+        past.died = None;
+        Ok(past)
     }
 
     /// The folder that holds it.
@@ -218,6 +232,7 @@ mod tests {
                 status: 200,
                 at: second(n),
                 latency: Duration::from_millis(n),
+                prompt_guess: None,
                 body: body.as_bytes(),
             };
             push_numbered(&mut lines, n + 1, &tail(RowId([1; 16]), "ask", &answer));

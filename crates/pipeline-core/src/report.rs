@@ -58,6 +58,8 @@ pub struct Report {
     pub prompt_tokens: u64,
     /// Completion tokens of everything that was paid for in this command, as far as steps told them.
     pub completion_tokens: u64,
+    /// Answers that did not say what they cost: theirs is a guess in both.
+    pub untold: u64,
     /// From start to end, the check included.
     pub wall: Duration,
     /// Whether no real model was asked.
@@ -127,6 +129,23 @@ impl Report {
     }
 }
 
+/// Tokens in words, and of how many answers they are a guess, because those do not say.
+///
+/// ```
+/// use data_generation_pipeline_core::tokens_in_words;
+///
+/// assert_eq!(tokens_in_words(8, 4, 0), "8 prompt + 4 completion");
+/// assert_eq!(tokens_in_words(8, 4, 1), "about 8 prompt + 4 completion (1 answer does not say)");
+/// ```
+pub fn tokens_in_words(prompt: u64, completion: u64, untold: u64) -> String {
+    let tokens = format!("{prompt} prompt + {completion} completion");
+    match untold {
+        0 => tokens,
+        1 => format!("about {tokens} (1 answer does not say)"),
+        some => format!("about {tokens} ({some} answers do not say)"),
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts {
@@ -169,8 +188,8 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "\n  tokens    {} prompt + {} completion",
-            self.prompt_tokens, self.completion_tokens
+            "\n  tokens    {}",
+            tokens_in_words(self.prompt_tokens, self.completion_tokens, self.untold)
         )?;
         let seconds = self.wall.as_secs_f64();
         write!(f, "\n  time      {seconds:.1} s")?;

@@ -306,7 +306,10 @@ impl Job {
         manifest.hashes = self.hashes.clone();
         let (settings, command) = (self.settings.clone(), self.command.clone());
         match facts {
-            Some(facts) => manifest.begin(facts, settings, command),
+            Some(facts) => {
+                manifest.begin(facts, settings, command);
+                manifest.note_takes(plan.rows);
+            }
             None => manifest.begin_with_rows(settings, command),
         }
         manifest.equal_rows |= equal_rows;
@@ -381,6 +384,7 @@ impl Job {
             retries: shared.counters.retries.load(Ordering::Relaxed),
             prompt_tokens: shared.counters.prompt_tokens.load(Ordering::Relaxed),
             completion_tokens: shared.counters.completion_tokens.load(Ordering::Relaxed),
+            untold: shared.counters.untold.load(Ordering::Relaxed),
             wall: began.elapsed(),
             offline: self.offline,
             cut: seen.cut,
@@ -392,6 +396,7 @@ impl Job {
             times: shared.clock.times(),
         };
         manifest.note_unjournaled(shared.unjournaled.list());
+        manifest.note_steered(self.workflow.steered());
         // The manifest has what the command did.
         manifest.end(&report);
         report = report.with_left(left);
@@ -424,6 +429,7 @@ impl Job {
             retries: 0,
             prompt_tokens: 0,
             completion_tokens: 0,
+            untold: 0,
             wall: began.elapsed(),
             offline: self.offline,
             cut: 0,

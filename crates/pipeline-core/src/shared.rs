@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::event::{Batch, Event, Observer};
-use crate::record::FailureReason;
+use crate::record::{FailureReason, Usage};
 use crate::step::Aside;
 use crate::stop::{StopHandle, StopKind};
 use crate::unjournaled::Tally;
@@ -125,6 +125,8 @@ pub(crate) struct Counters {
     pub(crate) lost: AtomicU64,
     pub(crate) prompt_tokens: AtomicU64,
     pub(crate) completion_tokens: AtomicU64,
+    /// Answers that did not say what they cost.
+    pub(crate) untold: AtomicU64,
     failures: Mutex<HashMap<String, u64>>,
 }
 
@@ -141,10 +143,13 @@ impl Counters {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_tokens(&self, prompt: u64, completion: u64) {
-        self.prompt_tokens.fetch_add(prompt, Ordering::Relaxed);
+    pub(crate) fn count_tokens(&self, usage: Usage) {
+        self.prompt_tokens
+            .fetch_add(usage.prompt_tokens, Ordering::Relaxed);
         self.completion_tokens
-            .fetch_add(completion, Ordering::Relaxed);
+            .fetch_add(usage.completion_tokens, Ordering::Relaxed);
+        self.untold
+            .fetch_add(u64::from(usage.estimated), Ordering::Relaxed);
     }
 
     pub(crate) fn count_failure(&self, class: &str) {

@@ -12,6 +12,7 @@ use crate::journal::body_bytes;
 use crate::lock;
 use crate::manifest::Manifest;
 use crate::numbers::Rising;
+use crate::record::Usage;
 use crate::row::RowId;
 use crate::scan::{Scan, damaged};
 use crate::swap;
@@ -30,8 +31,8 @@ pub struct Status {
     pub ok: u64,
     /// Rows that are failed.
     pub failed: u64,
-    /// Rows of the last input that are neither; `None` where nobody knows how many it has. While a run works, and
-    /// after a kill, finished rows that its input does not have are taken for rows of it.
+    /// Rows of the last input that are neither, or of those of it that the last run takes; `None` where nobody knows
+    /// how many it has. While a run works, and after a kill, finished rows that its input does not have are taken for rows of it.
     pub pending: Option<u64>,
     /// Failed rows by class, most first.
     pub classes: Vec<(String, u64)>,
@@ -43,9 +44,9 @@ pub struct Status {
     pub unjudged: u64,
     /// Answers to a row's second request or a later one.
     pub re_asks: u64,
-    /// Tokens of all prompts, as far as the answers tell.
+    /// Tokens of all prompts; a guess for answers that do not tell.
     pub prompt_tokens: u64,
-    /// Tokens of all answers, as far as they tell.
+    /// Tokens of all answers; a guess for those that do not tell.
     pub completion_tokens: u64,
     /// Answers that do not tell their tokens.
     pub untold: u64,
@@ -99,17 +100,18 @@ pub struct Latencies {
 /// Looks at a run folder, whether or not somebody works on it. Each file is read through once; memory grows with
 /// the rows by some 16 bytes, with the answers by four, and with the failed rows by what they need. Blocks.
 ///
-/// `tokens` reads what the body of an answer says of its cost: tokens of the prompt and of the answer.
+/// `tokens` reads what the body of an answer says of its cost, or guesses it; it is given what was guessed of the
+/// prompt where the answer does not say.
 ///
 /// ```
-/// use data_generation_pipeline_core::{State, status};
+/// use data_generation_pipeline_core::{State, Usage, status};
 /// # use data_generation_pipeline_core::{Place, Run, Source, Workflow};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let place = Place { output_dir: dir.path().into(), experiment_name: "demo".into(), need_time_stamp: false };
 /// # let report = Run::new(place, Source::rows([serde_json::json!({"n": 1})]), Workflow::new()).execute().await?;
-/// let status = status(&report.run_dir, |_body| None)?;
+/// let status = status(&report.run_dir, |_body, _prompt_guess| Usage::default())?;
 /// assert_eq!((status.ok, status.failed, status.pending), (1, 0, Some(0)));
 /// assert_eq!(status.state, State::Finished);
 /// # Ok::<(), data_generation_pipeline_core::Error>(())
@@ -122,7 +124,7 @@ pub struct Latencies {
 /// [`Status::damage`].
 pub fn status(
     dir: &Path,
-    tokens: impl FnMut(&[u8]) -> Option<(u64, u64)>,
+    tokens: impl FnMut(&[u8], Option<u64>) -> Usage,
 ) -> Result<Status, Error> {
     let manifest = Manifest::of_run(dir)?;
     let holder = lock::holder(dir)?;
@@ -189,7 +191,9 @@ pub(crate) fn pending(manifest: &Manifest, ok: u64, failed: u64) -> Option<u64> 
         let had = counts.ok + counts.skipped + counts.failed;
         return Some(counts.pending + had.saturating_sub(ok + failed));
     }
-    let rows = manifest.input.rows?;
+    let through = manifest.last_through_an_input();
+    let takes = through.and_then(|command| command.takes);
+    let rows = takes.unwrap_or(manifest.input.rows?);
     Some(rows.saturating_sub(ok + failed))
 }
 
@@ -310,7 +314,7 @@ impl Look {
         path: &Path,
         finished: &Finished,
         failures: &Failures,
-        mut tokens: impl FnMut(&[u8]) -> Option<(u64, u64)>,
+        mut tokens: impl FnMut(&[u8], Option<u64>) -> Usage,
     ) -> Result<Answers, Error> {
         let judged: HashSet<u64> = failures
             .last
@@ -328,14 +332,12 @@ impl Look {
                 u64::from(!judged.contains(&answer.seq) && !finished.contains(answer.row));
             seen.latencies
                 .push(u32::try_from(answer.latency_ms).unwrap_or(u32::MAX));
-            let told = tokens(&body_bytes(answer.body)?);
-            match told {
-                Some((prompt, completion)) => {
-                    seen.prompt_tokens = seen.prompt_tokens.saturating_add(prompt);
-                    seen.completion_tokens = seen.completion_tokens.saturating_add(completion);
-                }
-                None => seen.untold += 1,
-            }
+            let usage = tokens(&body_bytes(answer.body)?, answer.prompt_guess);
+            seen.prompt_tokens = seen.prompt_tokens.saturating_add(usage.prompt_tokens);
+            seen.completion_tokens = seen
+                .completion_tokens
+                .saturating_add(usage.completion_tokens);
+            seen.untold += u64::from(usage.estimated);
             Ok(())
         })?;
         Ok(seen)

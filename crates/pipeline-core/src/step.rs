@@ -1,6 +1,6 @@
 //! What is done with a row: steps, one after the other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -45,7 +45,7 @@ use crate::unjournaled::{Loss, UnderWay};
 ///                     let body = row.json().as_bytes().to_vec(); // a real step sends its request here
 ///                     let (at, latency) = (SystemTime::now(), Duration::ZERO);
 ///                     cx.answered(Some(200), latency);
-///                     cx.journal(PaidAnswer { key: &key, attempt, status: 200, at, latency, body: &body }).await?;
+///                     cx.journal(PaidAnswer { key: &key, attempt, status: 200, at, latency, prompt_guess: None, body: &body }).await?;
 ///                     (body, attempt)
 ///                 }
 ///             };
@@ -99,6 +99,12 @@ pub trait Step: Send + Sync {
     /// counts.
     fn places(&self) -> Option<usize> {
         None
+    }
+
+    /// Settings that were changed since this command began, each with the value that it has now: a note for the
+    /// manifest, not for the next command.
+    fn steered(&self) -> BTreeMap<String, Value> {
+        BTreeMap::new()
     }
 
     /// The key of the call that this step would make for a row, where the row alone decides it; see
@@ -207,6 +213,12 @@ impl Workflow {
     /// How many rows are worth being at work now, where a step has a say.
     pub(crate) fn places(&self) -> Option<usize> {
         self.steps.iter().filter_map(|step| step.places()).min()
+    }
+
+    /// What was changed while this command worked.
+    pub(crate) fn steered(&self) -> BTreeMap<String, Value> {
+        let steps = self.steps.iter();
+        steps.flat_map(|step| step.steered()).collect()
     }
 
     /// Takes a row through the steps from this one on; `cx.furthest` tells how many of them came through at best.
@@ -390,13 +402,11 @@ impl StepContext<'_> {
     }
 
     /// Counts tokens that were paid for in this command: for [`Report`](crate::Report) and observers.
-    pub fn spent(&self, prompt_tokens: u64, completion_tokens: u64) {
-        self.shared
-            .counters
-            .count_tokens(prompt_tokens, completion_tokens);
+    pub fn spent(&self, usage: Usage) {
+        self.shared.counters.count_tokens(usage);
         self.shared.event(&Event::Spent {
-            prompt_tokens,
-            completion_tokens,
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
         });
     }
 

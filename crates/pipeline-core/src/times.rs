@@ -70,7 +70,7 @@ impl fmt::Display for WaitReason {
             WaitReason::Pause => "the end of pauses that the endpoint asked for",
             WaitReason::Away => "an endpoint that was away",
             WaitReason::BackOff => "the next try after a fault",
-            WaitReason::Held => "the end of a pause that somebody asked for",
+            WaitReason::Held => "the end of a pause that was asked for",
             WaitReason::Slot => "a free slot",
             WaitReason::Other => "something else",
         })

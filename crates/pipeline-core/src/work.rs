@@ -308,6 +308,7 @@ impl<'a> Work<'a> {
         self.manifest.note(counts, self.shared.clock.times());
         self.manifest
             .note_unjournaled(self.shared.unjournaled.list());
+        self.manifest.note_steered(self.workflow.steered());
         if let Err(error) = self.manifest.write(self.disk, self.dir) {
             tracing::warn!(%error, "the manifest could not be brought up to date");
         }

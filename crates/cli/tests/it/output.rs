@@ -25,6 +25,7 @@ fn json_is_one_line_on_standard_output_with_the_keys_of_the_summary() {
         "retries",
         "prompt_tokens",
         "completion_tokens",
+        "untold",
         "wall_s",
         "waited_s",
         "offline",
@@ -36,7 +37,7 @@ fn json_is_one_line_on_standard_output_with_the_keys_of_the_summary() {
     assert_snapshot!(ended.shown(), @r#"
         exit 0
         --- stdout
-        {"run_dir":"output/demo","rows":3,"ok":3,"failed":0,"skipped":0,"pending":0,"not_in_input":0,"requests":3,"retries":0,"prompt_tokens":15,"completion_tokens":39,"wall_s":[TIME],"waited_s":[WAITED],"offline":true,"cut":0,"lost":0,"stopped":null}
+        {"run_dir":"output/demo","rows":3,"ok":3,"failed":0,"skipped":0,"pending":0,"not_in_input":0,"requests":3,"retries":0,"prompt_tokens":15,"completion_tokens":39,"untold":0,"wall_s":[TIME],"waited_s":[WAITED],"offline":true,"cut":0,"lost":0,"stopped":null}
         --- stderr
         making output/demo (offline: no model is asked): 3 of 3 rows to do
         finished (offline: no model was asked): 3 rows = 3 ok + 0 failed + 0 done before + 0 pending

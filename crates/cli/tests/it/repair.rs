@@ -132,7 +132,7 @@ fn rows_whose_lines_were_damaged_are_made_again_from_the_journal_without_a_reque
     assert_snapshot!(ended.shown(), @r#"
     exit 0
     --- stdout
-    {"run_dir":"output/demo","rows":8,"ok":2,"failed":0,"skipped":6,"pending":0,"not_in_input":0,"requests":0,"retries":0,"prompt_tokens":0,"completion_tokens":0,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
+    {"run_dir":"output/demo","rows":8,"ok":2,"failed":0,"skipped":6,"pending":0,"not_in_input":0,"requests":0,"retries":0,"prompt_tokens":0,"completion_tokens":0,"untold":0,"wall_s":[TIME],"waited_s":[WAITED],"offline":false,"cut":0,"lost":0,"stopped":null}
     --- stderr
     warning: result.jsonl: 3 damaged lines, the first of them line 2, are in .damaged-[STAMP].jsonl now
     going on with output/demo: 2 of 8 rows to do, 2 answers that are paid for are judged first

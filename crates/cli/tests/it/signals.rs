@@ -113,20 +113,18 @@ fn sigterm_waits_for_answers_that_come_in_time() {
         0 | 1 => Answer::good("fine"),
         _ => Answer::good("fine").after(Duration::from_millis(300)),
     });
-    let folder = Folder::asking(&server).file("rows.jsonl", rows(20));
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(200));
     let mut run = folder
         .datagen(["run", "--json", "--concurrency", "2"])
         .start();
-    run.until("two more are under way", |_| server.hits() == 4);
+    run.until("two more are under way", |_| server.hits() >= 4);
     run.signal(Signal::TERM);
     let summary = run.exits(130).summary();
+    // Whatever was asked by then is there.
+    let asked = server.hits() as u64;
     assert_eq!(
-        (
-            summary["ok"].as_u64(),
-            summary["requests"].as_u64(),
-            summary["cut"].as_u64()
-        ),
-        (Some(4), Some(4), Some(0))
+        ["ok", "pending", "cut"].map(|key| summary[key].as_u64()),
+        [asked, 200 - asked, 0].map(Some)
     );
 }
 

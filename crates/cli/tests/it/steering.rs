@@ -1,5 +1,6 @@
 //! Changing a run while it works, from another terminal.
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use data_generation_fault_server::{FaultServer, Latency, Plan};
@@ -50,9 +51,16 @@ fn a_run_is_paused_changed_and_goes_on() {
             "token_limit=null",
         ],
     );
-    assert_snapshot!(changed.exits(0).stderr.trim(), @"paused, 0 in flight; rate_limit 60000, token_limit null, concurrency_limit 1");
+    assert_snapshot!(changed.exits(0).stderr.trim(), @"
+    paused, 0 in flight; rate_limit 60000, token_limit null, concurrency_limit 1
+    until this command ends; whoever goes on later keeps it with `--set model.rate_limit=60000 --set model.token_limit=null --set run.concurrency_limit=1`
+    ");
     assert_eq!(journal(), before);
-    assert_snapshot!(ctl(&folder, ["resume"]).exits(0).stderr.trim(), @"working, 0 in flight; rate_limit 60000, token_limit null, concurrency_limit 1");
+    let resumed = ctl(&folder, ["resume"]).exits(0).stderr;
+    assert!(
+        resumed.starts_with("working, 0 in flight; rate_limit 60000, "),
+        "{resumed}"
+    );
     let ended = run.exits(0);
     assert!(
         ended.stderr.contains("rate_limit is 60000"),
@@ -66,9 +74,13 @@ fn a_run_is_paused_changed_and_goes_on() {
     );
 }
 
-/// Everything about the run but how many are in flight at the moment.
-fn settled(told: &str) -> &str {
-    told.split_once("; ").map_or(told, |(_, rest)| rest).trim()
+/// Everything about the run but how many are in flight at the moment, what they wait for, and how long a change holds.
+fn settled(told: &str) -> String {
+    let told = told.split_once("; ").map_or(told, |(_, rest)| rest);
+    let changes = |line: &&str| line.contains(" wait for ") || line.contains(" waits for ");
+    let lines = told.trim().lines();
+    let lines = lines.filter(|line| !changes(line) && !line.starts_with("until this command ends"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -80,12 +92,12 @@ fn more_are_asked_at_the_same_time_than_the_run_began_with() {
     run.until_lines(RESULT, 1);
     let set = |value: &str| {
         let told = ctl(&folder, ["set", value]).exits(0).stderr;
-        settled(&told).to_owned()
+        settled(&told)
     };
     assert_snapshot!(set("concurrency=20"), @"rate_limit null, token_limit null, concurrency_limit 20");
     run.until("twenty in flight", |_| server.seen().at_once == 20);
     assert_snapshot!(set("concurrency=auto"), @"rate_limit null, token_limit null, concurrency_limit auto (now 20)");
-    run.until_said("`datagen ctl`: concurrency_limit is auto");
+    run.until_said("`datagen ctl`: run.concurrency_limit is auto");
     assert_snapshot!(set("concurrency=4"), @"rate_limit null, token_limit null, concurrency_limit 4");
     run.exits(0);
     assert_eq!(server.seen().total(), 400);
@@ -353,7 +365,7 @@ fn a_burst_is_changed_and_shown_and_with_whom_limits_are_shared_is_not() {
     ctl(&folder, ["pause"]).exits(0);
     let told = |value: &str| {
         let told = ctl(&folder, ["set", value]).exits(0).stderr;
-        settled(&told).to_owned()
+        settled(&told)
     };
     assert_snapshot!(told("limits.burst=5"), @"
     rate_limit null, token_limit null, concurrency_limit 2
@@ -434,4 +446,156 @@ fn however_many_say_nothing_the_next_one_is_heard() {
     ctl(&folder, ["drain"]).exits(0);
     drop(silent);
     run.exits(130);
+}
+
+/// So many are answered at once, the others when the other value is dropped.
+fn answers_at_once(count: usize) -> (Server, mpsc::Sender<()>) {
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let server = Server::start(move |asked| {
+        if asked.nth >= count {
+            released.lock().unwrap().recv().unwrap_err();
+        }
+        Answer::good("fine")
+    });
+    (server, release)
+}
+
+#[test]
+fn a_limit_that_is_set_while_a_run_works_counts_what_was_sent_before_also_by_earlier_commands() {
+    let server = Server::start(|_| Answer::good("fine").after(Duration::from_millis(20)));
+    let logged = "logging: {dir: logs}";
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(400)).edit(
+        "config.yaml",
+        "logging: {dir: null}",
+        logged,
+    );
+    folder.datagen(["run", "--limit", "20"]).exits(0);
+    for setting in ["limits.requests_per_day=25", "limits.tokens_per_day=60"] {
+        let before = server.hits();
+        let mut run = folder.datagen(["run", "--concurrency", "2"]).start();
+        run.until("something was sent", |_| server.hits() > before + 5);
+        ctl(&folder, ["pause"]).exits(0);
+        run.until("the answers under way", |_| {
+            let shown = ctl(&folder, ["show"]).exits(0);
+            shown.stderr.contains("paused, 0 in flight")
+        });
+        let sent = server.hits();
+        let counted = || {
+            let name = format!("logs/{}", folder.names("logs")[0]);
+            let line = "what was sent before counts against the limits";
+            folder.read(&name).matches(line).count()
+        };
+        let looked = counted();
+        ctl(&folder, ["set", setting]).exits(0);
+        run.until("it has looked back", |_| counted() > looked);
+        ctl(&folder, ["resume"]).exits(0);
+        let said = run.exits(75).stderr;
+        assert!(
+            said.contains(" a day is used up; come back after"),
+            "{said}"
+        );
+        assert_eq!(server.hits(), sent, "{setting}");
+    }
+}
+
+#[test]
+fn a_run_that_is_ending_is_neither_paused_nor_said_to_go_on() {
+    let (server, release) = answers_at_once(2);
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(40));
+    let mut run = folder.datagen(["run", "--concurrency", "2"]).start();
+    run.until("two are held", |_| server.hits() == 4);
+    ctl(&folder, ["drain"]).exits(0);
+    let refused = ctl(&folder, ["resume"]).exits(2).shown();
+    assert_snapshot!(refused, @"
+    exit 2
+    --- stderr
+    error: the run is ending: nothing new is sent any more, so it can neither be paused nor go on; when it has ended it says which command goes on
+    ");
+    assert_eq!(ctl(&folder, ["pause"]).exits(2).shown(), refused);
+    drop(release);
+    let said = run.exits(130).stderr;
+    assert!(
+        !said.contains("going on") && !said.contains("paused"),
+        "{said}"
+    );
+    assert_eq!(server.hits(), 4);
+}
+
+#[test]
+fn what_was_set_ends_with_the_command_and_is_told_with_how_to_keep_it() {
+    let (folder, mut run) = slow();
+    run.until_lines(RESULT, 1);
+    let told = ctl(&folder, ["set", "rate_limit=12", "concurrency=1"])
+        .exits(0)
+        .stderr;
+    let keep = "--set model.rate_limit=12 --set run.concurrency_limit=1";
+    assert!(
+        told.contains(&format!(
+            "until this command ends; whoever goes on later keeps it with `{keep}`"
+        )),
+        "{told}"
+    );
+    ctl(&folder, ["drain"]).exits(0);
+    let said = run.exits(130).stderr;
+    let ended = format!(
+        "what `datagen ctl` set ended with its command; with `{keep}` the next one keeps it"
+    );
+    assert!(
+        said.contains(&format!("to go on: the same command\n            {ended}")),
+        "{said}"
+    );
+    let status = || {
+        folder
+            .datagen(["status", "--run", "output/demo"])
+            .exits(0)
+            .stdout
+    };
+    let shown = status();
+    assert!(
+        shown.contains(&format!("`datagen ctl` set while it worked: {keep}")),
+        "{shown}"
+    );
+    assert!(shown.contains(&ended), "{shown}");
+    folder.datagen(["run"]).exits(0);
+    assert!(!status().contains(&ended), "it is over");
+}
+
+#[test]
+fn what_a_run_waits_for_is_shown_with_how_long() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Answer::good("fine"),
+        _ => Answer::error(429, "rate_limit_exceeded", "slow down").header("retry-after", "60"),
+    });
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(10));
+    let mut run = folder.datagen(["run", "--concurrency", "1"]).start();
+    run.until("it is put off", |_| server.hits() >= 2);
+    run.until("that is shown", |_| {
+        let shown = ctl(&folder, ["show"]).exits(0).stderr;
+        let line = shown.lines().last().unwrap();
+        line.starts_with("paused ") && line.contains(" s: ") && line.contains("429")
+    });
+    run.signal(Signal::INT);
+    run.exits(130);
+}
+
+#[test]
+fn while_it_works_a_run_of_the_first_rows_counts_those_as_its_rows() {
+    let (server, release) = answers_at_once(2);
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(40));
+    let mut run = folder
+        .datagen(["run", "--concurrency", "2", "--limit", "6"])
+        .start();
+    run.until_lines(RESULT, 2);
+    let status = || {
+        let ended = folder.datagen(["status", "--run", "output/demo"]).exits(0);
+        let rows = ended.stdout.lines().find(|line| line.starts_with("  rows"));
+        rows.unwrap().trim().to_owned()
+    };
+    let told = "rows      2 ok + 0 failed, 4 pending; the last input has 40, of which the last run took the first 6";
+    assert_eq!(status(), told);
+    run.signal(Signal::KILL);
+    run.end();
+    assert_eq!(status(), told);
+    drop(release);
 }

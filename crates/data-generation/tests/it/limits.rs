@@ -73,6 +73,72 @@ async fn a_new_folder_refills_no_limit_either() {
     }
 }
 
+/// What a prompt of about 500 tokens is answered with, by somebody who does not say what that cost.
+fn untold() -> (Says, Arc<Mutex<Vec<Instant>>>) {
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let says = Says::new({
+        let times = Arc::clone(&times);
+        move |_, _| {
+            times.lock().unwrap().push(Instant::now());
+            Answer::from_body(200, r#"{"choices":[{"message":{"content":"fine"}}]}"#)
+        }
+    });
+    (says, times)
+}
+
+#[tokio::test(start_paused = true)]
+async fn prompts_of_which_no_answer_says_what_they_cost_count_after_a_new_start_as_before_it() {
+    for is_anew in [false, true] {
+        let home = Home::new();
+        let text = |name: &str| format!("{name} {}", "word ".repeat(400));
+        let texts = ["a", "b", "c", "d", "e", "f", "g", "h"].map(text);
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            let (says, times) = untold();
+            let builder = home.builder().own_model(says);
+            let builder = builder.set("limits.tokens_per_day", 5_000);
+            let pipeline = builder.set("model.max_tokens", 100).build().unwrap();
+            let rows: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let run = pipeline.run(words(&rows));
+            let report = match is_anew {
+                true => run.begin_anew().await.unwrap(),
+                false => run.await.unwrap(),
+            };
+            let stopped = report.stopped.as_ref().unwrap();
+            assert_eq!(stopped.kind, data_generation::StopKind::Later, "{report}");
+            answers.push(times.lock().unwrap().len());
+        }
+        assert!(
+            answers[0] >= 4 && answers[1..] == [0, 0],
+            "{is_anew}: {answers:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_and_a_look_at_it_say_of_tokens_is_the_same() {
+    let home = Home::new();
+    let pipeline = home.builder().own_model(untold().0).build().unwrap();
+    let report = pipeline.run(words(&["a", "b"])).await.unwrap();
+    let status = data_generation::status(&report.run_dir).unwrap();
+    assert_eq!(
+        (
+            status.prompt_tokens,
+            status.completion_tokens,
+            status.untold
+        ),
+        (
+            report.prompt_tokens,
+            report.completion_tokens,
+            report.untold
+        )
+    );
+    assert_eq!(report.untold, 2);
+    let shown = report.to_string();
+    let tokens = shown.lines().find(|line| line.contains("tokens")).unwrap();
+    insta::assert_snapshot!(tokens.trim(), @"tokens    about 4 prompt + 2 completion (2 answers do not say)");
+}
+
 /// A model that never answers.
 struct Silent;
 
@@ -250,14 +316,14 @@ async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
     let (says, times) = timed();
     let builder = home.builder().own_model(says).token_limit(Some(2_000));
     let pipeline = builder.build().unwrap();
-    let long = "x".repeat(10_000);
+    let long = "x".repeat(20_000);
     let start = Instant::now();
     let report = pipeline.run(words(&["a", &long, "b"])).await.unwrap();
     assert_eq!((report.counts.ok, report.counts.failed), (2, 1));
     assert_eq!(times.lock().unwrap().len(), 2);
     assert!(start.elapsed() < Duration::from_secs(61));
     let error = home.lines("failures.jsonl")[0]["error"].take();
-    insta::assert_snapshot!(error["message"].as_str().unwrap(), @"the prompt alone has about 2502 tokens, and the limit is 2000 tokens a minute: it never fits; raise `model.token_limit` if the endpoint allows more, or shorten the row");
+    insta::assert_snapshot!(error["message"].as_str().unwrap(), @"the prompt alone has about 5002 tokens, and the limit is 2000 tokens a minute: it never fits; raise `model.token_limit` if the endpoint allows more, or shorten the row");
     assert_eq!(error["class"], "above_token_limit");
 }
 
@@ -311,4 +377,15 @@ async fn a_burst_may_be_set_while_a_run_works() {
         let took = (times[3] - times[0]).as_secs_f64();
         assert!(expected.contains(&took), "burst {burst}: {took} s");
     }
+}
+
+#[test]
+fn a_row_that_never_fits_is_found_by_the_check_with_its_line() {
+    let home = Home::new();
+    let pipeline = home.builder().own_model(timed().0);
+    let pipeline = pipeline.token_limit(Some(2_000)).build().unwrap();
+    let [fits, long] = [10_000, 20_000].map(|length| "x".repeat(length));
+    let checked = pipeline.check(words(&["a", &fits, &long])).unwrap();
+    assert_eq!(checked.problems.total, 1);
+    insta::assert_snapshot!(checked.problems.first[0].to_string(), @"rows:3: the prompt alone has about 5002 tokens, and `model.token_limit` is 2000: it never fits; raise the limit if the endpoint allows more, or shorten the row");
 }

@@ -108,8 +108,8 @@ async fn for_whoever_asked_to_send_nothing() {
     let model = Slow(Duration::ZERO, good);
     let told = logged(65, &steering, model, |builder| builder).await;
     insta::assert_snapshot!(told, @r"
-    INFO still waits for the end of the pause that somebody asked for row=85a54503d47a370c54dfba42304d410f waited_s=30 others=2
-    INFO still waits for the end of the pause that somebody asked for row=85a54503d47a370c54dfba42304d410f waited_s=60 others=2
+    INFO still waits for the end of the pause that was asked for row=85a54503d47a370c54dfba42304d410f waited_s=30 others=2
+    INFO still waits for the end of the pause that was asked for row=85a54503d47a370c54dfba42304d410f waited_s=60 others=2
     ");
 }
 
@@ -120,7 +120,7 @@ async fn for_a_limit_that_is_named() {
         builder.rate_limit(Some(1))
     })
     .await;
-    insta::assert_snapshot!(told, @"INFO still waits for the limit of 1 requests a minute row=a5b9516081e162b5ad7aaa61e6407cc7 waited_s=30 at_most_s=30 others=1");
+    insta::assert_snapshot!(told, @"INFO still waits for the limit of 1 request a minute row=a5b9516081e162b5ad7aaa61e6407cc7 waited_s=30 at_most_s=30 others=1");
 }
 
 #[tokio::test(start_paused = true)]

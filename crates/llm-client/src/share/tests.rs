@@ -1,5 +1,5 @@
 use std::mem::ManuallyDrop;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 use std::time::Duration;
 
@@ -72,6 +72,31 @@ async fn those_who_share_a_limit_keep_it_together_and_take_turns() {
         start.elapsed() >= Duration::from_millis(900),
         "it knows what the others have sent"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_may_send_several_at_once_leaves_as_much_to_one_who_may_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let with_burst = |burst| {
+        Limiter::new(&LimitOptions {
+            requests: a_minute(60),
+            burst: NonZeroU32::new(burst).unwrap(),
+            share: Some(LimitFile::open(&file).unwrap()),
+            ..LimitOptions::default()
+        })
+    };
+    let (many, one) = (with_burst(6), with_burst(1));
+    let time = Duration::from_secs(60);
+    let (of_many, of_one) = tokio::join!(take_for(&many, time), take_for(&one, time));
+    // But for those with which it begins, they take turns.
+    assert!(
+        of_one.len() + 7 >= of_many.len(),
+        "{} and {}",
+        of_one.len(),
+        of_many.len()
+    );
+    assert!(of_one.len() + of_many.len() >= 60);
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,6 +436,17 @@ async fn left(limiter: &Limiter) -> usize {
 }
 
 const SECONDS: Duration = Duration::from_secs(5);
+
+#[tokio::test(start_paused = true)]
+async fn what_one_gives_back_others_may_send() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (a_day(&file, 10), a_day(&file, 10));
+    let permit = one.acquire().await;
+    assert_eq!(left(&other).await, 9);
+    permit.give_back();
+    assert_eq!(left(&other).await, 1);
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_while_the_file_could_not_be_used_is_in_it_afterwards() {

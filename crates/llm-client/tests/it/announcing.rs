@@ -164,7 +164,7 @@ async fn where_nothing_is_announced_whoever_waits_hears_what_else_he_waits_for()
     let unknown = "the endpoint's limits, which the first answer will tell";
     assert_eq!(heard.next(), Some((unknown, None)));
     let (limit, at_most) = heard.next().unwrap();
-    assert_eq!(limit, "1 requests a second");
+    assert_eq!(limit, "1 request a second");
     // Two are before it.
     assert!(at_most > Some(SECOND * 2), "{at_most:?}");
 }

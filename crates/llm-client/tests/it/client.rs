@@ -470,3 +470,38 @@ async fn no_wake_up_is_lost_between_threads() {
     }
     assert_eq!(client.in_flight(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_over_a_longer_time_does_not_take_what_it_never_heard_of_for_counted() {
+    use data_generation_llm_client::{ClientOptions, Rates};
+    use std::num::{NonZeroU32, NonZeroU64};
+    use std::path::Path;
+
+    let a_minute = LimitOptions::per_minute(NonZeroU32::new(600));
+    let options = ClientOptions {
+        limits: a_minute.clone(),
+        ..ClientOptions::default()
+    };
+    let client = Client::new(Scripted::of([]), options);
+    let source = Path::new("/a/run");
+    let hour = Duration::from_secs(3_600);
+    // As far as the limit of a minute looks back.
+    client.sent_before(source, []);
+    assert!(client.knows_of(source));
+    client.set_limits(&LimitOptions {
+        requests: Rates {
+            a_day: NonZeroU64::new(2),
+            ..a_minute.requests
+        },
+        ..a_minute
+    });
+    assert_eq!(client.longest_window(), Some(24 * hour));
+    assert!(!client.knows_of(source));
+    client.sent_before(source, [(hour, 5), (2 * hour, 5)]);
+    assert!(client.knows_of(source));
+    let error = client.ask(&row(1)).await.unwrap_err().to_string();
+    assert!(
+        error.contains("the limit of 2 requests a day is used up"),
+        "{error}"
+    );
+}

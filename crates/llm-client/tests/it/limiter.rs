@@ -167,7 +167,7 @@ async fn a_wait_that_is_too_long_is_refused_with_its_length() {
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the limit of 1 requests a day is used up"
+        "the limit of 1 request a day is used up"
     );
     assert!(refused.wait > Duration::from_secs(86_000));
 }
@@ -292,7 +292,7 @@ async fn a_prompt_as_long_as_the_limit_leaves_no_room_for_an_answer() {
     options.limits.tokens.a_minute = NonZeroU64::new(1_000);
     let client = client(&model, options);
     let letters = |letters| Request::user("x".repeat(letters));
-    let error = client.ask(&letters(4_000)).await.unwrap_err();
+    let error = client.ask(&letters(8_000)).await.unwrap_err();
     assert!(error.to_string().contains("it never fits"), "{error}");
     client.ask(&letters(3_900)).await.unwrap();
     assert_eq!(model.hits(), 1);

@@ -40,6 +40,8 @@ mod scripted;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod sizes;
+#[cfg(test)]
 mod slowing;
 #[cfg(test)]
 mod stopping;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use data_generation_llm_client::Usage;
 use data_generation_llm_client::{
     Answer, BoxError, Call, Client, ClientOptions, Error, ErrorKind, Model, Request,
     TransportError, TransportKind,
@@ -145,7 +146,7 @@ impl Call for Slow {
         self.attempts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn paid<'a>(&'a self, _: &'a Answer, _: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+    fn paid<'a>(&'a self, _: &'a Answer, _: Usage, _: u32) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(async move {
             sleep(self.takes).await;
             Ok(())

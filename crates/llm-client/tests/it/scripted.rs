@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use data_generation_llm_client::Usage;
 use data_generation_llm_client::{
     Answer, BoxError, Call, Client, ClientOptions, Event, Headers, Model, Request, TransportError,
 };
@@ -118,7 +119,12 @@ impl Call for Watched {
         self.attempts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn paid<'a>(&'a self, answer: &'a Answer, attempt: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+    fn paid<'a>(
+        &'a self,
+        answer: &'a Answer,
+        _: Usage,
+        attempt: u32,
+    ) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(async move {
             tokio::time::sleep(self.paid_takes).await;
             self.paid.lock().unwrap().push((answer.status, attempt));

@@ -110,6 +110,7 @@ impl Ask {
             status: 200,
             at,
             latency,
+            prompt_guess: None,
             body: &body,
         };
         cx.journal(paid).await?;

@@ -14,7 +14,7 @@ use super::losses::assert_promises;
 use super::moments::at_every_moment;
 use super::recorder::Recorder;
 use crate::disk::Disk;
-use crate::{Manifest, Rejudge};
+use crate::{Manifest, Rejudge, Usage};
 
 const FILES: [&str; 3] = ["journal.jsonl", "result.jsonl", "failures.jsonl"];
 
@@ -54,7 +54,7 @@ async fn lines_that_are_judged_again_are_the_old_ones_or_the_new_ones_after_any_
         async |root, recorder| extract(root, recorder.disk()).await,
         async |left| {
             let (dir, point) = (run_dir(left.root), left.point);
-            let said = crate::status(&dir, |_| None).unwrap();
+            let said = crate::status(&dir, |_, _| Usage::default()).unwrap();
             assert_eq!(said.damage, [""; 0], "{point}");
             // Whoever opens it next comes to one of the two.
             drop(Rejudge::open_on(Disk::default(), &dir).unwrap());

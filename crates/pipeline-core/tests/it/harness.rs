@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use data_generation_pipeline_core::{
-    Draft, Error, PaidAnswer, Place, Report, Row, Run, Source, Step, StepContext, StepError,
+    Draft, Error, PaidAnswer, Place, Report, Row, Run, Source, Step, StepContext, StepError, Usage,
     Workflow, call_key,
 };
 use futures::future::{BoxFuture, FutureExt};
@@ -60,6 +60,7 @@ impl Step for Ask {
                     status: 200,
                     at: SystemTime::now(),
                     latency: self.latency,
+                    prompt_guess: None,
                     body: &body,
                 };
                 let seq = cx.journal(paid).await?;
@@ -68,7 +69,12 @@ impl Step for Ask {
                     .lock()
                     .unwrap()
                     .push(written.contains(&format!("\"seq\":{seq},")));
-                cx.spent(2, 3);
+                cx.spent(Usage {
+                    prompt_tokens: 2,
+                    completion_tokens: 3,
+                    total_tokens: 5,
+                    estimated: false,
+                });
                 (body, attempt)
             };
             let body: Value = serde_json::from_slice(&body).unwrap();
