@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,14 +18,22 @@ pub(crate) struct Crowd {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When those left that have not ended, in that order.
-    under_way: BTreeSet<(Instant, u64)>,
+    /// Those that have not ended, in the order in which they left.
+    under_way: BTreeMap<u64, UnderWay>,
     last: u64,
-    /// The most that were under way when one left that was answered; one less for each that was refused among no more.
+    /// The most that were worked on when one left that was answered; one less for each that was refused among no more.
     carried: usize,
-    /// The last refusal, and the last answer that came soon after one.
+    /// The last refusal, the last answer, and the last answer that came soon after a refusal.
     refused: Option<Instant>,
+    answered: Option<Instant>,
     answered_beside: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    left: Instant,
+    /// Under way then, itself included, without those of which it is known by now that they were turned away.
+    among: usize,
 }
 
 /// A request that is under way until this is dropped.
@@ -33,15 +41,16 @@ struct State {
 pub(crate) struct Leaving<'a> {
     crowd: &'a Crowd,
     number: u64,
-    left: Left,
+    this: UnderWay,
 }
 
-/// When a request left, and with how many others.
+/// When a request left, and with how many others, as far as that was known when it ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left {
-    at: Instant,
-    /// Under way then, itself included.
-    among: usize,
+    this: UnderWay,
+    number: u64,
+    /// The last one that left before it ended.
+    last: u64,
 }
 
 /// What a refusal says.
@@ -61,16 +70,18 @@ pub(crate) enum Refusal {
 impl Crowd {
     /// A request leaves.
     pub(crate) fn leaves(&self) -> Leaving<'_> {
-        let at = Instant::now();
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;
-        state.under_way.insert((at, number));
-        let among = state.under_way.len();
+        let this = UnderWay {
+            left: Instant::now(),
+            among: state.under_way.len() + 1,
+        };
+        state.under_way.insert(number, this);
         Leaving {
             crowd: self,
             number,
-            left: Left { at, among },
+            this,
         }
     }
 
@@ -78,7 +89,8 @@ impl Crowd {
     pub(crate) fn answered(&self, left: Left) {
         let now = Instant::now();
         let mut state = self.lock();
-        state.carried = state.carried.max(left.among);
+        state.carried = state.carried.max(left.this.among);
+        state.answered = Some(now);
         if state.refused.is_some_and(|refused| now - refused < LATELY) {
             state.answered_beside = Some(now);
         }
@@ -90,22 +102,29 @@ impl Crowd {
         self.lock().accepted(refused, Instant::now())
     }
 
+    /// A request has been put off, so nobody has worked on it: those that left after it did so among one less.
+    pub(crate) fn put_off(&self, left: Left) {
+        self.lock().put_off(left);
+    }
+
     /// A request has been refused.
     pub(crate) fn refused(&self, left: Left) -> Refusal {
         let now = Instant::now();
         let mut state = self.lock();
+        state.put_off(left);
         state.refused = Some(now);
         let accepted = state.accepted(left, now);
-        let lately = state.answered_beside.is_some_and(|at| now - at < LATELY);
-        if left.among < 2 || accepted == 0 && !lately {
-            return match accepted {
-                0 => Refusal::Unclear,
-                _ => Refusal::Alone,
-            };
+        let lately = |at: Option<Instant>| at.is_some_and(|at| now - at < LATELY);
+        let beside = accepted > 0 || lately(state.answered_beside);
+        let is_more = left.this.among > state.carried;
+        // Where one more left than were ever answered, an answer of a moment ago is enough.
+        let others_are_worked_on = beside || is_more && lately(state.answered);
+        if left.this.among < 2 || !others_are_worked_on {
+            return Refusal::Unclear;
         }
         // As many have been answered: it may be about this one. Where it is not, fewer are from now on.
-        if left.among <= state.carried {
-            state.carried = left.among - 1;
+        if !is_more {
+            state.carried = left.this.among - 1;
             return Refusal::Alone;
         }
         Refusal::TooMany { accepted }
@@ -118,24 +137,34 @@ impl Crowd {
 
 impl State {
     fn accepted(&self, refused: Left, now: Instant) -> usize {
-        let took = now - refused.at;
-        let for_longer =
-            |(at, _): &&(Instant, u64)| *at < refused.at && now - *at >= took.mul_f64(LONGER);
-        self.under_way.iter().take_while(for_longer).count()
+        let took = now - refused.this.left;
+        let for_longer = |other: &&UnderWay| {
+            other.left < refused.this.left && now - other.left >= took.mul_f64(LONGER)
+        };
+        self.under_way.values().take_while(for_longer).count()
+    }
+
+    fn put_off(&mut self, left: Left) {
+        let meanwhile = self.under_way.range_mut(left.number..=left.last);
+        meanwhile.for_each(|(_, other)| other.among -= 1);
     }
 }
 
 impl Leaving<'_> {
     /// It has ended, in whatever way.
     pub(crate) fn ended(self) -> Left {
-        self.left
+        let mut state = self.crowd.lock();
+        Left {
+            this: state.under_way.remove(&self.number).unwrap_or(self.this),
+            number: self.number,
+            last: state.last,
+        }
     }
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        let mut state = self.crowd.lock();
-        state.under_way.remove(&(self.left.at, self.number));
+        self.crowd.lock().under_way.remove(&self.number);
     }
 }
 

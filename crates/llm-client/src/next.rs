@@ -113,7 +113,10 @@ impl<'a> Question<'a> {
                 class,
                 message,
                 hint,
-            } => self.pause(class, message, hint, slot),
+            } => {
+                self.client.crowd.put_off(left);
+                self.pause(class, message, hint, slot)
+            }
             Verdict::StopRun {
                 class,
                 message,
