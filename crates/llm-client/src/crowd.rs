@@ -191,6 +191,75 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_was_turned_away_was_not_worked_on_with_those_that_left_after() {
+        for put_off in [false, true] {
+            let crowd = Crowd::default();
+            let mut turned_away: Vec<Leaving<'_>> = (0..8).map(|_| crowd.leaves()).collect();
+            let (before, accepted) = (turned_away.remove(0), crowd.leaves());
+            for leaving in turned_away {
+                let left = leaving.ended();
+                // It came when that was over already.
+                let _later = crowd.leaves();
+                match put_off {
+                    true => crowd.put_off(left),
+                    false => assert_eq!(crowd.refused(left), Refusal::Unclear),
+                }
+            }
+            crowd.answered(before.ended());
+            assert_eq!(crowd.lock().carried, 1);
+            crowd.answered(accepted.ended());
+            assert_eq!(crowd.lock().carried, 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_than_were_ever_answered_is_too_many_soon_after_an_answer() {
+        let crowd = Crowd::default();
+        let refused = |others: usize| {
+            let _others: Vec<Leaving<'_>> = (0..others).map(|_| crowd.leaves()).collect();
+            crowd.refused(crowd.leaves().ended())
+        };
+        let other = crowd.leaves();
+        crowd.answered(crowd.leaves().ended());
+        drop(other);
+        // As many were answered, and nobody has been since.
+        assert_eq!(refused(1), Refusal::Unclear);
+        assert_eq!(refused(2), Refusal::TooMany { accepted: 0 });
+        sleep(LATELY).await;
+        assert_eq!(refused(2), Refusal::Unclear);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_long_after_a_refusal_says_nothing_about_it_nor_does_one_that_goes_alone() {
+        let crowd = Crowd::default();
+        let refused = || crowd.refused(crowd.leaves().ended());
+        assert_eq!(refused(), Refusal::Unclear);
+        sleep(LATELY).await;
+        let other = crowd.leaves();
+        crowd.answered(crowd.leaves().ended());
+        assert_eq!(refused(), Refusal::Unclear);
+        // Now one came soon after a refusal.
+        crowd.answered(crowd.leaves().ended());
+        assert_eq!(refused(), Refusal::Alone);
+        drop(other);
+        assert_eq!(refused(), Refusal::Unclear);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_under_way_for_hardly_longer_than_the_refusal_took_may_be_refused_too() {
+        let crowd = Crowd::default();
+        let _other = crowd.leaves();
+        sleep(SECOND).await;
+        let slow = crowd.leaves();
+        sleep(3 * SECOND).await;
+        assert_eq!(crowd.refused(slow.ended()), Refusal::Unclear);
+        let quick = crowd.leaves();
+        sleep(SECOND).await;
+        let too_many = Refusal::TooMany { accepted: 1 };
+        assert_eq!(crowd.refused(quick.ended()), too_many);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_is_refused_where_as_many_were_answered_may_be_the_cause() {
         let crowd = Crowd::default();
         let (first, second) = (crowd.leaves(), crowd.leaves().ended());
@@ -213,7 +282,10 @@ mod tests {
         let refused = || crowd.refused(crowd.leaves().ended());
         assert_eq!(refused(), Refusal::Unclear);
         crowd.answered(crowd.leaves().ended());
-        crowd.lock().carried = 0;
+        {
+            let mut state = crowd.lock();
+            (state.carried, state.answered) = (0, None);
+        }
         assert_eq!(refused(), Refusal::TooMany { accepted: 0 });
         drop(slow);
         sleep(LATELY).await;

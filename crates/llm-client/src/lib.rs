@@ -37,6 +37,7 @@ mod error;
 mod estimate;
 mod failure;
 mod fit;
+mod fixed;
 mod gate;
 mod hints;
 mod hold;

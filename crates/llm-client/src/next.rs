@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::classify::classify_read;
 use crate::crowd::{Left, Refusal};
-use crate::gate::{PutOff, Slot, Why};
+use crate::gate::{Cause, PutOff, Slot, Why};
 use crate::outage::{Away, Fault, Met, Sign, Stretch};
 use crate::pace::Slowed;
 use crate::question::{Came, HTML, Question};
@@ -31,17 +31,6 @@ pub(crate) enum Next<'a> {
         /// It ends with the outage, where one was the cause.
         stretch: Option<Stretch>,
     },
-}
-
-/// Why everybody waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// More requests in some time than the endpoint allows.
-    TooFast,
-    /// More than it can work on.
-    Busy,
-    /// Nobody is there.
-    Away,
 }
 
 impl<'a> Question<'a> {
@@ -311,11 +300,11 @@ impl<'a> Question<'a> {
             Cause::Away => PROBES,
             Cause::TooFast | Cause::Busy => u32::MAX,
         };
-        let (why, too_many) = match cause {
-            Cause::Away => (Why::Away(message.clone()), false),
-            Cause::TooFast | Cause::Busy => (Why::Asked(message.clone()), true),
+        let why = match cause {
+            Cause::Away => Why::Away(message.clone()),
+            Cause::TooFast | Cause::Busy => Why::Asked(message.clone()),
         };
-        let put_off = slot.pause(why, too_many, hint.is_some(), |nth| {
+        let put_off = slot.pause(why, cause, hint.is_some(), |nth| {
             self.client.schedule.wait(nth.min(longest), hint)
         });
         drop(slot);
