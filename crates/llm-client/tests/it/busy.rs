@@ -245,3 +245,61 @@ async fn the_one_that_goes_alone_after_a_pause_and_finds_no_slot_lets_nobody_els
     let asked = model.asked.load(Ordering::Relaxed);
     assert!(asked < 2 * rows + 20, "{asked} requests");
 }
+
+/// Asks for the bad rows while others are asked for all the time: what became of both.
+async fn ask_beside_others(
+    client: &Client,
+    bad: usize,
+    others: usize,
+) -> (Vec<Result<Reply, Error>>, Vec<Result<Reply, Error>>) {
+    let over = AtomicUsize::new(0);
+    let ask = async |n: usize| client.ask(&row(n)).await;
+    let bad = futures::future::join_all((0..bad).map(ask));
+    let others = (1000..1000 + others).map(async |n| {
+        let mut results = Vec::new();
+        while over.load(Ordering::Relaxed) == 0 {
+            results.push(client.ask(&row(n)).await);
+        }
+        results
+    });
+    let (bad, others) = tokio::join!(
+        async {
+            let bad = bad.await;
+            over.store(1, Ordering::Relaxed);
+            bad
+        },
+        futures::future::join_all(others)
+    );
+    (bad, others.into_iter().flatten().collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_always_turned_away_end_and_the_others_are_done() {
+    for (takes, bad) in [(SECOND / 2, 1), (SECOND, 2), (SECOND, 3), (20 * SECOND, 1)] {
+        for (places, options) in [(2, at_once(2)), (8, at_once(8))] {
+            for seed in 0..1 {
+                let what = format!("{bad} bad, {takes:?}, {options:?}, seed {seed}");
+                let model = Timed::new(move |_, request| {
+                    match (0..bad).any(|n| request.user == row(n).user) {
+                        true => (SECOND / 100, status(503, "")),
+                        false => (takes, good()),
+                    }
+                });
+                let client = Client::new(model, options.clone()).seeded(seed);
+                let (lost, others) = ask_beside_others(&client, bad, places).await;
+                all_are_good(&others, &what);
+                for result in lost {
+                    let error = result.unwrap_err();
+                    assert_eq!(error.class(), "unavailable", "{what}: {error}");
+                    // Where answers are quick, one alone is told from a lack of slots at once.
+                    let most = if bad == 1 && takes < SECOND { 6 } else { 40 };
+                    let attempts = error.attempts();
+                    assert!(
+                        (6..=most).contains(&attempts),
+                        "{what}: {attempts} requests"
+                    );
+                }
+            }
+        }
+    }
+}
