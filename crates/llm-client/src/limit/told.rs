@@ -35,12 +35,7 @@ impl Limiter {
         self.count(source, sent, true);
     }
 
-    fn count(
-        &self,
-        source: u64,
-        sent: impl Iterator<Item = (Duration, u64)>,
-        is_apart: bool,
-    ) {
+    fn count(&self, source: u64, sent: impl Iterator<Item = (Duration, u64)>, is_apart: bool) {
         let now = self.now();
         let sent = sent.map(|(ago, tokens)| {
             let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
@@ -91,8 +86,7 @@ impl Limiter {
             state.unknown = Unknown::Ask;
         }
         // What was taken away goes on to count what leaves: it may be set again.
-        self.in_use
-            .fetch_or(!options.is_none(), Ordering::Relaxed);
+        self.in_use.fetch_or(!options.is_none(), Ordering::Relaxed);
         state.waiting.wake_all();
     }
 
