@@ -438,6 +438,11 @@ impl<'a> Slot<'a> {
         self.is_open() && !self.probe
     }
 
+    /// Whether its request went alone after a pause.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_open() && self.probe
+    }
+
     /// Its request was answered, with so many tokens where that was paid for.
     pub(crate) fn answered(&mut self, tokens: Option<u64>) {
         self.tokens = tokens;

@@ -39,6 +39,9 @@ pub(crate) struct Meter {
     /// For nobody else to know: each finds out for himself.
     #[serde(skip, default = "as_it_is")]
     pub(crate) slower: f64,
+    /// The same: how much later than others a request may arrive.
+    #[serde(skip)]
+    pub(crate) lateness: Micros,
 }
 
 fn as_it_is() -> f64 {
@@ -61,6 +64,7 @@ impl Meter {
             since: never(),
             sources: Vec::new(),
             slower: as_it_is(),
+            lateness: 0,
         }
     }
 
@@ -87,9 +91,10 @@ impl Meter {
     }
 
     /// Longer than the window, so that nothing exceeds it as the endpoint sees it: on the way requests
-    /// come closer to each other by some milliseconds.
+    /// come closer to each other by some milliseconds, and by more where one has to wait for its connection.
     fn remembered(&self) -> Micros {
-        self.limit.window + (self.limit.window / 400).max(5_000)
+        let margin = (self.limit.window / 400).max(5_000);
+        self.limit.window + margin + self.lateness.min(self.limit.window / 2)
     }
 
     /// The time that so much takes when it is evenly spaced. A day is not: whoever has 10,000 requests a day
@@ -232,6 +237,7 @@ impl Meter {
         let limit = self.limit;
         *self = Meter {
             slower: self.slower,
+            lateness: self.lateness,
             ..theirs
         };
         if self.limit != limit {
