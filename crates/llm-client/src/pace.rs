@@ -400,7 +400,7 @@ mod tests {
     fn it_is_told_again_when_it_has_halved_and_when_it_was_back() {
         let (mut pace, mut now) = sending(1.0);
         let mut told = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..60 {
             now += 2 * SECOND;
             told.extend(refuse(&mut pace, now, 8).filter(|slowed| slowed.is_news));
             pace.strikes = 0;

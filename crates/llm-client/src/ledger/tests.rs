@@ -230,3 +230,21 @@ fn a_file_that_cannot_be_true_is_passed_over() {
     assert_eq!(ledger.used(requests, 2 * SECOND), 1);
     assert_eq!(ledger.used(requests, 100 * SECOND), 0);
 }
+
+#[test]
+fn where_connections_are_slow_a_burst_is_remembered_for_as_much_longer() {
+    for (lateness, least) in [(0, SECOND), (250_000, 1_250_000), (MINUTE, 1_500_000)] {
+        let mut ledger = Ledger::new([limit(Unit::Requests, 5, SECOND)], 5);
+        ledger.arrive_late(lateness);
+        let now = MINUTE;
+        for _ in 0..5 {
+            assert_eq!(ledger.earliest(now, 0).0, now);
+            ledger.take(now, 0);
+        }
+        let next = ledger.earliest(now, 0).0 - now;
+        assert!(
+            (least..least + 10_000).contains(&next),
+            "{lateness}: {next}"
+        );
+    }
+}

@@ -135,7 +135,7 @@ async fn minutes_at(mut judge: Judge, hint: bool, minutes: u32) -> (Vec<(usize, 
     options.limits = LimitOptions::per_minute(CONFIGURED.try_into().ok());
     let client = client(&model, options);
     let call = Arc::new(Watched::default());
-    let workers: Vec<_> = (0..60)
+    let workers: Vec<_> = (0..12)
         .map(|worker| {
             let (client, call) = (Arc::clone(&client), Arc::clone(&call));
             tokio::spawn(async move {
@@ -164,11 +164,10 @@ fn sum(minutes: &[(usize, usize)]) -> (f64, f64) {
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_is_lower_than_configured_is_found_and_used() {
     for (allowed, hint) in [(300, true), (300, false), (60, true), (540, false)] {
-        let (minutes, _) = minutes_at(at_most(move |_| allowed), hint, 15).await;
-        let (good, refused) = sum(&minutes[3..15]);
-        let used = good / 12.0 / allowed as f64;
+        let (minutes, _) = minutes_at(at_most(move |_| allowed), hint, 12).await;
+        let (good, refused) = sum(&minutes[3..12]);
+        let used = good / 9.0 / allowed as f64;
         let refused = refused / (good + refused);
-        println!("limit {allowed} {hint}: used {used:.2}, refused {refused:.3}");
         assert!(used >= 0.9, "{allowed}, {hint}: {used} used: {minutes:?}");
         assert!(
             refused < 0.03,
@@ -179,13 +178,12 @@ async fn a_limit_that_is_lower_than_configured_is_found_and_used() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_that_have_nothing_to_do_with_the_rate_cost_no_more_than_their_pauses() {
-    for share in [0.01, 0.03, 0.1, 0.25] {
-        let (minutes, pauses) = minutes_at(at_random(share), true, 15).await;
+    for share in [0.01, 0.03, 0.25] {
+        let (minutes, pauses) = minutes_at(at_random(share), true, 8).await;
         let (good, _) = sum(&minutes);
         // Each stops everybody for a second or so, and the one after it goes alone.
         let lost = pauses as f64 * (1.05 + 0.3);
-        let could = (15.0 * 60.0 - lost) * f64::from(CONFIGURED) / 60.0 * (1.0 - share);
-        println!("random {share}: {good} of {could}, {:?}", &minutes[..4]);
+        let could = (8.0 * 60.0 - lost) * f64::from(CONFIGURED) / 60.0 * (1.0 - share);
         assert!(
             good >= 0.9 * could,
             "{share}: {good} of {could}: {minutes:?}"
@@ -200,7 +198,6 @@ async fn somebody_else_who_uses_the_same_key_and_goes_again_is_made_room_for() {
     let allowed = move |now| if is_there(now) { 300 } else { 600 };
     let (minutes, _) = minutes_at(at_most(allowed), false, 40).await;
     let (good, refused) = sum(&minutes);
-    println!("comes and goes: {good} {refused} {minutes:?}");
     assert!(good > 0.8 * 40.0 * 450.0, "{good}: {minutes:?}");
     assert!(refused < 0.03 * good, "{refused}: {minutes:?}");
 }
