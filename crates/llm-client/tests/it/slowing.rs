@@ -108,10 +108,10 @@ fn at_random(share: f64) -> Judge {
 
 /// Requests that were let through and that were refused, of each minute, where 600 are configured; with `hint` refusals
 /// say when to come again. And how often everybody had to wait.
-async fn minutes_at(mut judge: Judge, hint: bool, minutes: u32) -> (Vec<(usize, usize)>, usize) {
+async fn minutes_at(judge: Judge, hint: bool, minutes: u32) -> (Vec<(usize, usize)>, usize) {
     let seen = Minutes::default();
     let (start, all) = (Instant::now(), Arc::clone(&seen));
-    let judge = Mutex::new(move |now| judge(now));
+    let judge = Mutex::new(judge);
     let model = Scripted::slow(Duration::from_millis(300), move |_, _| {
         let now = Instant::now();
         let is_let_through = (judge.lock().unwrap())(now);
