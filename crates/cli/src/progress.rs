@@ -549,6 +549,26 @@ mod tests {
     }
 
     #[test]
+    fn only_a_limit_that_spaces_requests_says_how_long_the_others_will_take() {
+        let screen = Screen::with_style(Style::Bar, false);
+        let wait = |digit: &str, reason, seconds| {
+            screen.event(&Event::Waiting {
+                id: RowId::from_hex(&digit.repeat(32)).unwrap(),
+                reason,
+                on: "something",
+                at_most: Some(Duration::from_secs(seconds)),
+            });
+        };
+        let queued = || queue(&screen.state()).map(|queue| (queue.rows, queue.longest.as_secs()));
+        wait("1", WaitReason::DayLimit, 9_000);
+        wait("2", WaitReason::BackOff, 900);
+        assert_eq!(queued(), None);
+        wait("3", WaitReason::TokenLimit, 20);
+        wait("4", WaitReason::RequestLimit, 10);
+        assert_eq!(queued(), Some((2, 20)));
+    }
+
+    #[test]
     fn a_pause_of_ones_own_is_called_so_and_nobody_guesses_how_long_it_lasts() {
         let screen = Screen::with_style(Style::Bar, false);
         let mut state = screen.state();

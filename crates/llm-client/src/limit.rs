@@ -133,7 +133,7 @@ impl Limiter {
     }
 
     /// The same where the clock says this now.
-    fn begin(options: &LimitOptions, start: Micros) -> Limiter {
+    pub(crate) fn begin(options: &LimitOptions, start: Micros) -> Limiter {
         let kept = Kept::new(options);
         let mut state = State {
             ledger: Ledger::new(kept.all(), kept.burst),

@@ -1,6 +1,7 @@
 use std::mem::ManuallyDrop;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -16,8 +17,17 @@ fn a_minute(requests: u64) -> Rates {
     }
 }
 
+/// A limiter by the clock that tests stop: the machine's own goes on, and two would never agree.
+fn limiter(options: &LimitOptions) -> Limiter {
+    static BOOTED: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    // A test may have stopped its clock before this was read.
+    let now = Instant::now().into_std() + Duration::from_secs(3_600);
+    let since_boot = now.duration_since(*BOOTED).as_micros();
+    Limiter::begin(options, u64::try_from(since_boot).unwrap())
+}
+
 fn sharing(file: &Path, requests: u64) -> Limiter {
-    Limiter::new(&LimitOptions {
+    limiter(&LimitOptions {
         requests: a_minute(requests),
         share: Some(LimitFile::open(file).unwrap()),
         ..LimitOptions::default()
@@ -79,7 +89,7 @@ async fn whoever_may_send_several_at_once_leaves_as_much_to_one_who_may_not() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x");
     let with_burst = |burst| {
-        Limiter::new(&LimitOptions {
+        limiter(&LimitOptions {
             requests: a_minute(60),
             burst: NonZeroU32::new(burst).unwrap(),
             share: Some(LimitFile::open(&file).unwrap()),
@@ -165,7 +175,7 @@ async fn a_limit_of_tokens_that_only_another_process_keeps_is_kept_too() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x");
     let requests = sharing(&file, 600);
-    let tokens = Limiter::new(&LimitOptions {
+    let tokens = limiter(&LimitOptions {
         tokens: a_minute(6_000),
         share: Some(LimitFile::open(&file).unwrap()),
         ..LimitOptions::default()
@@ -298,7 +308,7 @@ async fn whoever_sets_no_limit_of_his_own_keeps_those_of_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x");
     let (one, other) = (sharing(&file, 60), sharing(&file, 60));
-    let none = Limiter::new(&LimitOptions {
+    let none = limiter(&LimitOptions {
         share: Some(LimitFile::open(&file).unwrap()),
         ..LimitOptions::default()
     });
@@ -355,7 +365,7 @@ async fn a_limit_that_nobody_kept_before_counts_what_others_of_its_kind_know() {
             share: share.then_some(file),
             ..LimitOptions::default()
         };
-        let limiter = Limiter::new(&options);
+        let limiter = limiter(&options);
         times(&limiter, 50).await;
         options.requests.a_day = NonZeroU64::new(60);
         limiter.set(&options);
@@ -448,7 +458,7 @@ async fn a_process_that_was_stopped_while_it_had_the_lock_stops_nobody_else() {
 
 /// Limits of a day are not spaced: so many are there at once, and then no more.
 fn a_day(file: &Path, requests: u64) -> Limiter {
-    Limiter::new(&LimitOptions {
+    limiter(&LimitOptions {
         requests: Rates {
             a_day: NonZeroU64::new(requests),
             ..Rates::default()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use data_generation_fault_server::{FaultServer, Latency, Plan};
 use insta::assert_snapshot;
 
-use super::{RESULT, ctl, settled, slow};
+use super::{RESULT, answers_at_once, ctl, settled, slow};
 use crate::harness::{Folder, rows};
 use crate::server::{Answer, Server};
 
@@ -221,4 +221,27 @@ fn what_was_set_ends_with_the_command_and_is_told_with_how_to_keep_it() {
     assert!(shown.contains(&ended), "{shown}");
     folder.datagen(["run"]).exits(0);
     assert!(!status().contains(&ended), "it is over");
+}
+
+#[test]
+fn a_limit_that_is_set_while_a_run_works_counts_what_is_under_way() {
+    let (server, release) = answers_at_once(6);
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(40)).edit(
+        "config.yaml",
+        "logging: {dir: null}",
+        "logging: {dir: logs}",
+    );
+    let mut run = folder.datagen(["run", "--concurrency", "2"]).start();
+    run.until("two are held", |_| server.hits() == 8);
+    run.until_lines(RESULT, 6);
+    ctl(&folder, ["set", "limits.requests_per_day=8"]).exits(0);
+    run.until("it has looked back", |_| {
+        let name = format!("logs/{}", folder.names("logs")[0]);
+        let line = "what was sent before counts against the limits";
+        folder.read(&name).contains(line)
+    });
+    drop(release);
+    let said = run.exits(75).stderr;
+    assert!(said.contains(" a day is used up"), "{said}");
+    assert_eq!(server.hits(), 8);
 }
