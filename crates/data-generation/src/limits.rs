@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use data_generation_config::Origins;
 use data_generation_llm_client::{LimitFile, LimitOptions, Rates};
@@ -238,6 +239,9 @@ impl LimitName {
     }
 }
 
+/// Longer than any limit looks back.
+const OLD: Duration = Duration::from_secs(2 * 86_400);
+
 /// The file of shared limits for an endpoint and an account: in the user's folder for state, for others not to
 /// read.
 pub(crate) fn file(
@@ -257,12 +261,35 @@ pub(crate) fn file(
         })?;
     let name = format!("{}.limits", LimitFile::name(endpoint, account));
     let path = state.join("data-generation/limits").join(name);
-    LimitFile::open(&path).map_err(|error| {
+    let file = LimitFile::open(&path).map_err(|error| {
         Error::Usage(format!(
             "`limits.share`: could not open {}: {error}; XDG_STATE_HOME names another folder for it",
             path.display()
         ))
-    })
+    })?;
+    if let Some(folder) = path.parent() {
+        clear(folder, SystemTime::now());
+    }
+    Ok(file)
+}
+
+/// Each start of a machine has files of its own. What nobody has written to for two days holds nothing that counts;
+/// where it cannot be taken away it harms nobody.
+fn clear(folder: &Path, now: SystemTime) {
+    let is_old = |path: &Path| {
+        let written = std::fs::metadata(path).and_then(|about| about.modified());
+        let age = written.ok().and_then(|at| now.duration_since(at).ok());
+        age.is_some_and(|age| age > OLD)
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    for path in paths.filter(|path| path.extension().is_some_and(|name| name == "limits")) {
+        if is_old(&path) {
+            drop(std::fs::remove_file(&path));
+        }
+    }
 }
 
 /// The lowest limit of tokens, and its setting.
@@ -323,5 +350,32 @@ pub(crate) fn options(model: &ModelSettings, limits: &LimitSettings) -> LimitOpt
         burst: limits.burst,
         auto,
         share: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_limits_that_nobody_has_written_for_days_are_cleared_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let at = |name: &str, age: Duration| {
+            let path = dir.path().join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_modified(now - age).unwrap();
+            path
+        };
+        let old = at("old.limits", OLD + Duration::from_secs(60));
+        let kept = [
+            at("new.limits", OLD - Duration::from_secs(60)),
+            at("old.0123456789abcdef", 2 * OLD),
+            at("another", 2 * OLD),
+        ];
+        clear(dir.path(), now);
+        assert!(!old.exists());
+        assert!(kept.iter().all(|path| path.exists()));
+        clear(&dir.path().join("nowhere"), now);
     }
 }

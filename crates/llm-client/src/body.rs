@@ -6,6 +6,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+use crate::usage::Told;
 use crate::usual;
 
 /// What a 2xx body says, as far as anybody needs it.
@@ -19,8 +20,7 @@ pub(crate) struct Completion {
     pub(crate) refusal: String,
     pub(crate) finish_reason: Option<String>,
     pub(crate) model: Option<String>,
-    /// Tokens of the prompt, of the answer, of both.
-    pub(crate) usage: Option<(u64, u64, u64)>,
+    pub(crate) usage: Option<Told>,
     pub(crate) has_choice: bool,
     pub(crate) tool_calls: bool,
     /// The content is neither text nor a list of parts.
@@ -152,7 +152,7 @@ impl Completion {
         }) {
             self.model.get_or_insert(model);
         }
-        if let Some(usage) = members.find("usage", usage) {
+        if let Some(usage) = members.find("usage", Told::of) {
             self.usage = Some(usage);
         }
         let choice = members.find("choices", choice);
@@ -373,23 +373,6 @@ fn choice(raw: &RawValue) -> Option<Members<'_>> {
         .into_iter()
         .filter(|raw| usable(raw))
         .find_map(|raw| object(raw.get()).ok())
-}
-
-pub(crate) fn usage(raw: &RawValue) -> Option<(u64, u64, u64)> {
-    let usage = raw
-        .get()
-        .starts_with('{')
-        .then(|| object(raw.get()).ok())??;
-    let find = |names: [&str; 2]| names.iter().find_map(|name| usage.find(name, number));
-    let prompt = find(["prompt_tokens", "input_tokens"])?;
-    let completion = find(["completion_tokens", "output_tokens"])?;
-    Some((
-        prompt,
-        completion,
-        usage
-            .find("total_tokens", number)
-            .unwrap_or(prompt + completion),
-    ))
 }
 
 /// A string of which half a surrogate pair is no reason to lose the rest; borrowed where it holds no escape.

@@ -3,7 +3,8 @@ use std::time::Duration;
 use crate::body::{self, Completion, KEY_REDACTED, Reading, Unreadable};
 use crate::failure::{Failure, redirect_target, with_words};
 use crate::hints::wait_hint;
-use crate::reply::{Reply, Usage, split_thoughts};
+use crate::reply::{Reply, split_thoughts};
+use crate::usage::Usage;
 use crate::{Answer, Headers, ReasoningPolicy, TransportError, TransportKind};
 
 /// What an answer, or its absence, means.

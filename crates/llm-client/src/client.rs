@@ -51,6 +51,8 @@ pub struct Client {
     pub(crate) halted: CancellationToken,
     /// Whether the endpoint ever gave a good answer.
     pub(crate) succeeded: AtomicBool,
+    /// Whether it has been said that the endpoint counts tokens wrongly.
+    pub(crate) miscounts: AtomicBool,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) waits: Waits,
     /// Whether somebody has asked to send nothing.
@@ -69,6 +71,7 @@ impl Client {
             crowd: Crowd::default(),
             halted: CancellationToken::new(),
             succeeded: AtomicBool::new(false),
+            miscounts: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             waits: Waits::default(),
             held: Hold::default(),
@@ -199,7 +202,7 @@ impl Client {
 
     /// Learns from an answer to earlier requests of this kind how long answers are.
     pub fn learn_usage(&self, usage: Usage) {
-        self.estimator.answered(usage.completion_tokens);
+        self.estimator.answered(usage.of_answer());
     }
 
     /// The most tokens that a request of this model is likely to cost, of whose prompt this is a guess.

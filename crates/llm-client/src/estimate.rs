@@ -104,7 +104,7 @@ impl Estimator {
     pub(crate) fn closed(&self, guess: u64, usage: Option<Usage>) {
         let mut learnt = self.lock();
         learnt.open = learnt.open.saturating_sub(1);
-        let length = usage.map(|usage| usage.completion_tokens);
+        let length = usage.map(|usage| usage.of_answer());
         learnt.longest = learnt.longest.max(length);
         let Some(usage) = usage else {
             return;
@@ -114,12 +114,12 @@ impl Estimator {
             true if learnt.told >= FIRST => return,
             true => {
                 learnt.guessed = learnt.guessed.saturating_add(1);
-                with_margin(usage.completion_tokens)
+                with_margin(usage.of_answer())
             }
             false => {
                 learnt.told = learnt.told.saturating_add(1);
                 learnt.prompt.learn(guess, usage.prompt_tokens);
-                usage.completion_tokens
+                usage.of_answer()
             }
         };
         let weight = WEIGHT.max(1.0 / f64::from(learnt.answers()));
@@ -140,7 +140,7 @@ mod tests {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
-            estimated: false,
+            ..Usage::default()
         })
     }
 
@@ -190,6 +190,20 @@ mod tests {
         let (short, long) = (estimator.tokens(2, None), estimator.tokens(3_000, None));
         assert!((18..=24).contains(&short), "{short}");
         assert!((3_016..=3_400).contains(&long), "{long}");
+    }
+
+    #[test]
+    fn thoughts_that_only_the_sum_has_are_reserved_for() {
+        let estimator = Estimator::default();
+        let thinks = usage(10, 20).map(|usage| Usage {
+            total_tokens: 530,
+            ..usage
+        });
+        for _ in 0..50 {
+            estimator.closed(10, thinks);
+        }
+        let tokens = estimator.tokens(10, Some(5000));
+        assert!((530..=540).contains(&tokens), "{tokens}");
     }
 
     #[test]

@@ -110,6 +110,11 @@ struct Booked {
 }
 
 impl Entry {
+    /// When it left.
+    pub(crate) fn at(&self) -> Micros {
+        self.at
+    }
+
     /// Whether a limit of tokens has booked it.
     pub(crate) fn has_tokens(&self) -> bool {
         self.of_tokens().next().is_some()
@@ -320,6 +325,13 @@ impl Ledger {
     pub(crate) fn slow(&mut self, slower: f64) {
         for meter in &mut self.meters {
             meter.slower = slower;
+        }
+    }
+
+    /// A request may arrive so much later than another one that left with it.
+    pub(crate) fn arrive_late(&mut self, lateness: Micros) {
+        for meter in &mut self.meters {
+            meter.lateness = lateness;
         }
     }
 

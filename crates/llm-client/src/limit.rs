@@ -52,6 +52,8 @@ pub struct Limiter {
     in_use: AtomicBool,
     /// Whether there is something to tell: asked for each request too.
     to_tell: AtomicBool,
+    /// Whether the endpoint has pushed back and let nothing through since.
+    is_pushed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -90,6 +92,8 @@ pub(crate) struct Need {
     pub(crate) is_first: bool,
     /// Too few answers have told what one costs: it may be much less.
     pub(crate) is_unknown: bool,
+    /// How much later than others a request may have arrived lately.
+    pub(crate) lateness: Duration,
 }
 
 /// A limit that would have to be waited for longer than anybody wants to.
@@ -157,6 +161,7 @@ impl Limiter {
             is_shared: options.share.is_some(),
             in_use: AtomicBool::new(!options.is_none() || options.share.is_some()),
             to_tell: AtomicBool::new(false),
+            is_pushed: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -285,7 +290,9 @@ impl Limiter {
         let tokens = need.tokens;
         let now = self.now();
         let mut state = self.lock();
-        state.slow(now, tokens);
+        let lateness = u64::try_from(need.lateness.as_micros()).unwrap_or(u64::MAX);
+        state.ledger.arrive_late(lateness);
+        let space = state.slow(now, tokens);
         if need.is_first && state.first_is_out {
             let what = "tokens, until the first answer tells what one costs";
             return Front::Behind(what.to_owned(), LimitKind::Unknown, Duration::ZERO);
@@ -335,6 +342,9 @@ impl Limiter {
                 let finds_out = state.unknown == Unknown::Ask;
                 if finds_out {
                     state.unknown = Unknown::Asked;
+                }
+                if space > 0 {
+                    state.pace.sent(now, space);
                 }
                 state.first_is_out |= need.is_first;
                 state.waiting.served(place);

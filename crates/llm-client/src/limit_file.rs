@@ -85,15 +85,10 @@ impl LimitFile {
         Ok(LimitFile(Arc::new(Shared { path, file })))
     }
 
-    /// A name for an endpoint and what identifies the account there; nothing can be read out of it.
+    /// A name for an endpoint and what identifies the account there, on this machine since it was started; nothing can
+    /// be read out of it.
     pub fn name(endpoint: &str, account: &str) -> String {
-        let endpoint = crate::openai::as_everybody_writes_it(endpoint);
-        let mut hasher = blake3::Hasher::new_derive_key("data-generation 2026 shared limits");
-        hasher.update(&(endpoint.len() as u64).to_le_bytes());
-        hasher
-            .update(endpoint.as_bytes())
-            .update(account.as_bytes());
-        hasher.finalize().to_hex()[..24].to_owned()
+        name_by(&clock(), endpoint, account)
     }
 
     /// Where it is.
@@ -130,17 +125,17 @@ impl LimitFile {
         Ok(Standing { path, _file: file })
     }
 
-    /// Whether the process with this number is there. What one has left that ended without a word is cleared away.
-    pub(crate) fn is_standing(&self, id: u64) -> bool {
+    /// Whether the process with this number is there; `None` where it shows nothing. What one has left that ended
+    /// without a word is cleared away.
+    pub(crate) fn is_standing(&self, id: u64) -> Option<bool> {
         let path = self.of_process(id);
-        let Ok(file) = File::open(&path) else {
-            return false;
-        };
+        let file = File::open(&path).ok()?;
         match file.try_lock() {
-            Err(_) => true,
+            Err(TryLockError::WouldBlock) => Some(true),
+            Err(TryLockError::Error(_)) => None,
             Ok(()) => {
                 drop(std::fs::remove_file(path));
-                false
+                Some(false)
             }
         }
     }
@@ -158,6 +153,26 @@ impl LimitFile {
             Err(error) => Err(error),
         }
     }
+}
+
+fn name_by(clock: &str, endpoint: &str, account: &str) -> String {
+    let endpoint = crate::openai::as_everybody_writes_it(endpoint);
+    let mut hasher = blake3::Hasher::new_derive_key("data-generation 2026 shared limits");
+    for part in [clock, &endpoint, account] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex()[..24].to_owned()
+}
+
+/// The clock that the books are kept by: it begins anew with each start of a machine, and each machine has its own,
+/// also where several have one home. Containers on one machine share it, unless they have one of their own. Where the
+/// system does not tell, all clocks are taken for one.
+fn clock() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let space = std::fs::read_link("/proc/self/ns/time");
+    let space = space.unwrap_or_default();
+    format!("{} {}", boot.unwrap_or_default().trim(), space.display())
 }
 
 /// Somebody may have taken the folder away as well.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::{Limit, Micros};
 
 const SECOND: Micros = 1_000_000;
-/// Whoever was not seen for so long is looked for: it may have ended without a word.
+/// Whoever was not seen for so long is taken to have ended without a word, where nobody can say.
 const GONE: Micros = 60 * SECOND;
 /// Whoever was not seen for so long is not waited for when it is his turn.
 const AWAY: Micros = SECOND;
@@ -47,18 +47,21 @@ impl Members {
         self.all.retain(|member| member.seen <= latest);
     }
 
-    /// Leaves out whoever was not seen for long and is not there any more: one whose requests are all under way
-    /// has nothing to show itself for.
-    pub(crate) fn forget(&mut self, now: Micros, is_there: impl Fn(u64) -> bool) {
-        self.all.retain_mut(|member| {
-            if member.seen.saturating_add(GONE) > now {
-                return true;
-            }
-            let is_there = is_there(member.id);
-            // Until it is looked for again.
-            member.seen = now.saturating_sub(GONE / 2);
-            is_there
+    /// Leaves out whoever but `id` has ended: at once where that is known, else when it was not seen for long. One whose requests
+    /// are all under way has nothing to show itself for. Says whether the others have to hear of it.
+    pub(crate) fn forget(
+        &mut self,
+        id: u64,
+        now: Micros,
+        is_there: impl Fn(u64) -> Option<bool>,
+    ) -> bool {
+        let before = self.all.len();
+        self.all.retain(|member| {
+            member.id == id
+                || member.seen.saturating_add(AWAY) > now
+                || is_there(member.id).unwrap_or(member.seen.saturating_add(GONE) > now)
         });
+        self.all.len() < before
     }
 
     /// `id` is there and keeps these limits. Says whether the others have to hear of it.
@@ -252,16 +255,15 @@ mod tests {
         members.show(3, &[requests(20)], SECOND);
         assert_eq!(members.limits_of_others(1), [requests(20)]);
         assert_eq!(members.limits_of_others(3), [requests(30)]);
-        // Nobody is looked for who has just been seen, and whoever is there stays.
-        members.forget(GONE - 1, |_| false);
+        // Nobody is looked for who has just been seen, and whoever is there stays, however quiet.
+        assert!(!members.forget(1, AWAY - 1, |_| Some(false)));
+        assert!(!members.forget(1, GONE + SECOND, |_| Some(true)));
         assert_eq!(members.limits_of_others(1), [requests(20)]);
-        members.forget(GONE + SECOND, |id| id == 3);
-        assert_eq!(members.limits_of_others(1), [requests(20)]);
-        assert_eq!(members.limits_of_others(3), []);
-        // Not at every look.
-        members.forget(GONE + SECOND, |_| false);
-        assert_eq!(members.limits_of_others(1), [requests(20)]);
-        members.forget(2 * GONE + SECOND, |_| false);
+        // Whose end is known is forgotten at once, another one after a while.
+        assert!(members.forget(1, AWAY + SECOND, |id| (id == 3).then_some(false)));
+        assert_eq!(members.limits_of_others(1), [requests(30)]);
+        assert!(!members.forget(1, GONE - 1, |_| None));
+        assert!(members.forget(1, GONE, |_| None));
         assert_eq!(members.limits_of_others(1), []);
         members.show(2, &[requests(30)], GONE);
         members.show(3, &[requests(20)], GONE);

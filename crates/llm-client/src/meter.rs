@@ -45,6 +45,9 @@ pub(crate) struct Meter {
     /// For nobody else to know: each finds out for himself.
     #[serde(skip, default = "as_it_is")]
     pub(crate) slower: f64,
+    /// The same: how much later than others a request may arrive.
+    #[serde(skip)]
+    pub(crate) lateness: Micros,
 }
 
 /// Of what a source has sent without sharing its limits, what left between these times is counted.
@@ -76,6 +79,7 @@ impl Meter {
             sources: Vec::new(),
             apart: Vec::new(),
             slower: as_it_is(),
+            lateness: 0,
         }
     }
 
@@ -112,9 +116,10 @@ impl Meter {
     }
 
     /// Longer than the window, so that nothing exceeds it as the endpoint sees it: on the way requests
-    /// come closer to each other by some milliseconds.
+    /// come closer to each other by some milliseconds, and by more where one has to wait for its connection.
     fn remembered(&self) -> Micros {
-        self.limit.window + (self.limit.window / 400).max(5_000)
+        let margin = (self.limit.window / 400).max(5_000);
+        self.limit.window + margin + self.lateness.min(self.limit.window / 2)
     }
 
     /// The time that so much takes when it is evenly spaced. A day is not: whoever has 10,000 requests a day
@@ -274,6 +279,7 @@ impl Meter {
         let limit = self.limit;
         *self = Meter {
             slower: self.slower,
+            lateness: self.lateness,
             ..theirs
         };
         if self.limit != limit {

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,12 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// How much later than others a request may have arrived lately, because its connection had to be made first:
+    /// limits are kept as the endpoint sees them.
+    fn lateness(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Asks once; never retries. `attempt` counts the requests of a row from 1.
     ///
     /// # Errors
@@ -86,6 +93,9 @@ macro_rules! forward {
             }
             fn max_tokens(&self) -> Option<u64> {
                 (**self).max_tokens()
+            }
+            fn lateness(&self) -> Duration {
+                (**self).lateness()
             }
             fn ask<'a>(
                 &'a self,

@@ -7,7 +7,7 @@ use crate::classify::classify_read;
 use crate::crowd::{Left, Refusal};
 use crate::gate::{Cause, PutOff, Slot, Why};
 use crate::outage::{Away, Fault, Met, Sign, Stretch};
-use crate::pace::Slowed;
+use crate::pace::{Push, Slowed};
 use crate::question::{Came, HTML, Question};
 use crate::{Budget, Error, ErrorKind, Event, Reply, Verdict};
 
@@ -295,7 +295,11 @@ impl<'a> Question<'a> {
         mut slot: Slot<'a>,
         cause: Cause,
     ) -> Next<'a> {
-        let is_news = slot.is_news();
+        let push = match (slot.is_news(), slot.is_probe()) {
+            (true, _) => Push::First,
+            (_, true) => Push::Again,
+            _ => Push::Behind,
+        };
         let longest = match cause {
             Cause::Away => PROBES,
             Cause::TooFast | Cause::Busy => u32::MAX,
@@ -309,8 +313,8 @@ impl<'a> Question<'a> {
         });
         drop(slot);
         let wait = put_off.wait();
-        if is_news && cause == Cause::TooFast {
-            self.slow_down(wait);
+        if cause == Cause::TooFast {
+            self.slow_down(push, wait);
         }
         // How long an endpoint is waited for that is away is another setting.
         if cause != Cause::Away && self.too_old_after(wait) {
@@ -344,18 +348,21 @@ impl<'a> Question<'a> {
     }
 
     /// The endpoint allows less than it was thought to.
-    fn slow_down(&self, wait: Duration) {
-        let Some(Slowed { share, is_first }) = self.client.limiter.pushed_back(wait) else {
+    fn slow_down(&self, push: Push, wait: Duration) {
+        let Some(Slowed { share, is_news }) = self.client.limiter.pushed_back(push, wait) else {
             return;
         };
         let percent = (share * 100.0).round();
         let message = format!(
             "the endpoint pushes back although the limits are kept: requests leave at {percent} % of the configured rate for now, and faster again where it lets them"
         );
-        tracing::info!(share, "{message}");
-        if is_first {
-            let class = "slowed_down";
-            self.call.event(&Event::Warned { class, message });
+        match is_news {
+            true => {
+                tracing::info!(share, "{message}");
+                let class = "slowed_down";
+                self.call.event(&Event::Warned { class, message });
+            }
+            false => tracing::debug!(share, "{message}"),
         }
     }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_openai::Client;
 use async_openai::config::Config;
@@ -11,6 +12,7 @@ use serde::de::IgnoredAny;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::connects::Connects;
 use crate::secrets::Scrubber;
 use crate::transport::{Sending, Transport, is_loopback, sending};
 use crate::{Answer, Error, Model, OpenAiOptions, Request, TransportError, TransportKind};
@@ -38,6 +40,7 @@ pub struct OpenAi {
     fields: Map<String, Value>,
     /// What stands before and behind the messages in the identity of every request.
     identity: (String, String),
+    connects: Connects,
     scrubber: Arc<Scrubber>,
 }
 
@@ -89,7 +92,7 @@ impl OpenAi {
             key: key.unwrap_or_default(),
             headers,
         };
-        let address = transport.address();
+        let (address, connects) = (transport.address(), transport.connects());
         // `Client::with_config` would make a second HTTP client, with retries of its own.
         let client = Client::build(transport.http(), endpoint).with_http_service(transport);
         Ok(OpenAi {
@@ -97,6 +100,7 @@ impl OpenAi {
             model: options.model,
             identity: around_messages(&fields),
             address,
+            connects,
             fields,
             scrubber,
         })
@@ -150,6 +154,10 @@ impl Model for OpenAi {
 
     fn model(&self) -> &str {
         &self.model
+    }
+
+    fn lateness(&self) -> Duration {
+        self.connects.slowest()
     }
 
     fn max_tokens(&self) -> Option<u64> {

@@ -77,7 +77,8 @@ fn marked(was: &[u8], clean: Vec<u8>) -> Vec<u8> {
 /// A body that says what was read, and that a secret was taken out of it.
 fn written_anew(completion: &Completion) -> Vec<u8> {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let usage = completion.usage.map(|(prompt, completion, total)| {
+    let usage = completion.usage.map(|usage| {
+        let [prompt, completion, total] = usage.numbers();
         json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total})
     });
     let error = completion.failure.as_ref();

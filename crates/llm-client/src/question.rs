@@ -320,6 +320,7 @@ impl<'a> Question<'a> {
         if let Some(news) = reserved.settle(&outcome, usage) {
             self.call.event(&news);
         }
+        self.warn_of_miscount(reading.as_ref());
         slot.answered(usage.map(|usage| usage.completion_tokens));
         self.call.event(&Event::Answered {
             attempt,
@@ -356,6 +357,22 @@ impl<'a> Question<'a> {
             left,
             said,
         })
+    }
+
+    /// Once: an endpoint that does it does it always.
+    fn warn_of_miscount(&self, reading: Option<&Reading>) {
+        let Some(tokens) = reading.and_then(Usage::impossible) else {
+            return;
+        };
+        if self.client.miscounts.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let message = format!(
+            "the endpoint says that one answer cost {tokens} tokens, which cannot be: the limits and the sums take a guess by its letters instead"
+        );
+        tracing::warn!("{message}");
+        let class = "usage_not_believed";
+        self.call.event(&Event::Warned { class, message });
     }
 
     async fn back_off(

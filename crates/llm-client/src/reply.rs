@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
-use crate::ReasoningPolicy;
-use crate::body::{Completion, Reading};
+use crate::body::Completion;
+use crate::{ReasoningPolicy, Usage};
 
 /// What a model said, taken out of an [`Answer`](crate::Answer) that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,19 +25,6 @@ pub struct Reply {
     pub at: SystemTime,
     /// The number of the request that was answered, from 1.
     pub attempt: u32,
-}
-
-/// Tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Of the request.
-    pub prompt_tokens: u64,
-    /// Of the answer, reasoning included.
-    pub completion_tokens: u64,
-    /// Of both.
-    pub total_tokens: u64,
-    /// Whether they are a guess of ours, because the provider did not say.
-    pub estimated: bool,
 }
 
 /// About how many tokens a text has: four letters of English, or one Chinese character, are one.
@@ -70,67 +57,6 @@ pub fn least_tokens(text: &str) -> u64 {
     let letters = text.bytes().filter(u8::is_ascii_graphic).count() as u64;
     let other = text.bytes().filter(|byte| !byte.is_ascii()).count() as u64;
     letters / 8 + other / 12
-}
-
-impl Usage {
-    /// What counts against a limit of tokens: all that the provider says, and somewhat more than a guess of ours.
-    pub fn counted(&self) -> u64 {
-        match self.estimated {
-            true => with_margin(self.total_tokens),
-            false => self.total_tokens,
-        }
-    }
-
-    /// What the body of an answer says of its cost, good or not; `None` where it does not say, or is none that
-    /// can be read.
-    ///
-    /// ```
-    /// use data_generation_llm_client::Usage;
-    ///
-    /// let usage = Usage::told(br#"{"usage": {"prompt_tokens": 4, "completion_tokens": 1}}"#).unwrap();
-    /// assert_eq!((usage.prompt_tokens, usage.completion_tokens), (4, 1));
-    /// assert_eq!(Usage::told(b"<html>"), None);
-    /// ```
-    pub fn told(body: &[u8]) -> Option<Usage> {
-        let completion = crate::body::read(body).ok()?;
-        completion.usage?;
-        Some(Usage::of(&completion, 0))
-    }
-
-    /// What an answer cost, good or not: what its body says, else a guess by its letters and the tokens of the
-    /// prompt that are given here.
-    pub fn of_body(body: &[u8], prompt_tokens: u64) -> Usage {
-        Usage::of_reading(&crate::body::read(body), prompt_tokens)
-    }
-
-    pub(crate) fn of_reading(reading: &Reading, prompt_tokens: u64) -> Usage {
-        match reading {
-            Ok(completion) => Usage::of(completion, prompt_tokens),
-            Err(_) => Usage::of(&Completion::default(), prompt_tokens),
-        }
-    }
-
-    pub(crate) fn of(completion: &Completion, prompt_tokens: u64) -> Usage {
-        match completion.usage {
-            Some((prompt_tokens, completion_tokens, total_tokens)) => Usage {
-                prompt_tokens,
-                completion_tokens,
-                total_tokens,
-                estimated: false,
-            },
-            None => {
-                let completion_tokens =
-                    estimate_tokens(&completion.text) + estimate_tokens(&completion.reasoning);
-                let total_tokens = prompt_tokens + completion_tokens;
-                Usage {
-                    prompt_tokens,
-                    completion_tokens,
-                    total_tokens,
-                    estimated: true,
-                }
-            }
-        }
-    }
 }
 
 /// Takes a think block off the very start of a text. `Some(true)`: there was one; `Some(false)`: it has no end.

@@ -53,13 +53,20 @@ impl<'a> Reserved<'a> {
             }
         }
         let most = client.model.max_tokens();
-        let need = || match reserved.counted {
-            true => Need {
-                tokens: client.estimator.tokens(guess, most),
-                is_first: most_tokens.is_some() && client.estimator.is_blank(most),
-                is_unknown: client.estimator.is_learning(),
-            },
-            false => Need::default(),
+        let need = || {
+            let lateness = client.model.lateness();
+            match reserved.counted {
+                true => Need {
+                    tokens: client.estimator.tokens(guess, most),
+                    is_first: most_tokens.is_some() && client.estimator.is_blank(most),
+                    is_unknown: client.estimator.is_learning(),
+                    lateness,
+                },
+                false => Need {
+                    lateness,
+                    ..Need::default()
+                },
+            }
         };
         let longest = Duration::from_secs(client.options.retry.max_pause_s);
         let permit = limiter.acquire_in(lane, need, longest, on_wait);
@@ -88,6 +95,9 @@ impl<'a> Reserved<'a> {
         self.permit.as_ref()?;
         let mut news = None;
         if let Ok(answer) = outcome {
+            if let Some(permit) = self.permit.as_ref().filter(|_| answer.is_paid()) {
+                permit.let_through();
+            }
             let said = crate::announced::announced(&answer.headers, answer.at);
             if !said.is_empty() {
                 let at = SystemTime::now();

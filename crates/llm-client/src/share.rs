@@ -29,6 +29,8 @@ pub(crate) struct Share {
     /// Which of the members this is.
     id: u64,
     members: Members,
+    /// When it was last looked who has ended.
+    looked: Micros,
     /// What left before this process began, until it is in the books.
     before: Vec<Before>,
     /// For others to see that this process is there.
@@ -88,12 +90,17 @@ impl Share {
         let standing = file
             .stand(id)
             .inspect_err(|error| tracing::debug!(%error, "others do not see this process"));
+        tracing::info!(
+            file = %file.path().display(),
+            "limits are shared with what this user runs on this machine, with no other machine"
+        );
         Share {
             file,
             known: Stamp::default(),
             id,
             _standing: standing.ok(),
             members: Members::default(),
+            looked: 0,
             before: Vec::new(),
             trouble: None,
             is_stuck: false,
@@ -117,7 +124,10 @@ impl Share {
             self.read(&locked, ledger, now)?;
             Ok(locked)
         });
-        self.members.forget(now, |id| file.is_standing(id));
+        let is_fewer = self.looked.saturating_add(SECOND) <= now && {
+            self.looked = now;
+            self.members.forget(self.id, now, |id| file.is_standing(id))
+        };
         let is_shown = self.members.show(self.id, &kept.own(), now);
         self.hear_of_others(ledger, kept, now);
         let is_grown = !self.before.is_empty();
@@ -133,7 +143,7 @@ impl Share {
             ledger: &mut *ledger,
             members: Some((&mut self.members, self.id)),
             now,
-            is_changed: is_shown || is_grown,
+            is_changed: is_shown || is_grown || is_fewer,
         };
         let value = act(&mut books);
         let is_changed = books.is_changed | self.members.show(self.id, &kept.own(), now);

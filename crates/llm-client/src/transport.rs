@@ -14,6 +14,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Response, Url};
 use tokio::time::{Instant, timeout_at};
 
+use crate::connects::Connects;
 use crate::secrets::Scrubber;
 use crate::{Answer, Headers, Timeouts, TransportError, TransportKind};
 
@@ -35,6 +36,7 @@ pub(crate) struct Transport {
     timeouts: Timeouts,
     /// `host:port`, for messages.
     address: Arc<str>,
+    connects: Connects,
     scrubber: Arc<Scrubber>,
 }
 
@@ -54,9 +56,11 @@ impl Transport {
         scrubber: Arc<Scrubber>,
     ) -> Result<Transport, reqwest::Error> {
         let port = base.port_or_known_default().unwrap_or_default();
+        let connects = Connects::default();
         Ok(Transport {
-            http: http(base, timeouts, pool)?,
+            http: http(base, timeouts, pool, &connects)?,
             timeouts,
+            connects,
             address: format!("{}:{port}", base.host_str().unwrap_or_default()).into(),
             scrubber,
         })
@@ -64,6 +68,10 @@ impl Transport {
 
     pub(crate) fn http(&self) -> reqwest::Client {
         self.http.clone()
+    }
+
+    pub(crate) fn connects(&self) -> Connects {
+        self.connects.clone()
     }
 
     pub(crate) fn address(&self) -> Arc<str> {
@@ -250,7 +258,12 @@ const HTTP2_PONG: Duration = Duration::from_secs(20);
 /// What hyper says where it did not.
 const NO_PONG: &str = "keep-alive timed out";
 
-fn http(base: &Url, timeouts: Timeouts, pool: usize) -> Result<reqwest::Client, reqwest::Error> {
+fn http(
+    base: &Url,
+    timeouts: Timeouts,
+    pool: usize,
+    connects: &Connects,
+) -> Result<reqwest::Client, reqwest::Error> {
     // reqwest asks for a provider of the process. Where the program has installed one, that one is used.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have been quicker, which is as good.
@@ -258,6 +271,7 @@ fn http(base: &Url, timeouts: Timeouts, pool: usize) -> Result<reqwest::Client, 
     }
     let builder = reqwest::Client::builder()
         .connect_timeout(timeouts.connect)
+        .connector_layer(connects.clone())
         .pool_max_idle_per_host(pool)
         .pool_idle_timeout(Duration::from_secs(60))
         .tcp_nodelay(true)

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::body::{Completion, usage};
+use crate::body::Completion;
+use crate::usage::Told;
 
 /// Nearly all bodies look like this, and this reads them in a third of the time. Whatever looks different in a member
 /// that anybody asks for, or has one twice, is no error here but left to who reads anything.
@@ -66,7 +67,7 @@ pub(crate) fn read(body: &str) -> Option<Completion> {
         reasoning: message.reasoning_content.unwrap_or_default().into_owned(),
         finish_reason: choice.finish_reason.map(Cow::into_owned),
         model: model.map(Cow::into_owned),
-        usage: body.usage.and_then(usage),
+        usage: body.usage.and_then(Told::of),
         has_choice: true,
         ..Completion::default()
     })
@@ -90,7 +91,8 @@ mod tests {
         let completion = read(USUAL).unwrap();
         assert_eq!(completion.text, "a \"text\" 人\n");
         assert_eq!(completion.reasoning, "so");
-        assert_eq!(completion.usage, Some((3, 2, 5)));
+        let usage = completion.usage.unwrap();
+        assert_eq!(usage.numbers(), [Some(3), Some(2), Some(5)]);
         assert_eq!(completion.model.as_deref(), Some("small"));
     }
 

@@ -109,6 +109,26 @@ pub(super) const FAULTS: &[Fault] = &[
         answer(200, beside!(r#"usage":{"completion_tokens":7}"#)),
     ),
     ok(
+        "usage-zero",
+        "`usage` of zeros beside a text: tokens are estimated, and marked",
+        answer(200, beside!(r#"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#)),
+    ),
+    ok(
+        "usage-total",
+        "`usage` with `total_tokens` alone: it counts, and the parts are estimated and marked",
+        answer(200, beside!(r#"usage":{"total_tokens":18}"#)),
+    ),
+    ok(
+        "usage-below",
+        "`usage` with a `total_tokens` below its parts: the parts count",
+        answer(200, beside!(r#"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":7}"#)),
+    ),
+    ok(
+        "usage-beyond",
+        "`usage` beyond anything that can be: in the record as it is, no limit counts it, and one warning says so",
+        answer(200, beside!(r#"usage":{"prompt_tokens":1000000000000000,"completion_tokens":7,"total_tokens":1000000000000007}"#)),
+    ),
+    ok(
         "usage-doubled",
         "`usage` twice, the second one null",
         answer(200, beside!(r#"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18},"usage":null"#)),

@@ -295,3 +295,21 @@ fn a_limit_that_comes_while_a_request_is_under_way_hears_what_that_cost_in_the_e
     ledger.settle(MINUTE + SECOND, &entry, 5_000);
     assert_eq!(ledger.used(tokens(MINUTE), MINUTE + SECOND), 5_000);
 }
+
+#[test]
+fn where_connections_are_slow_a_burst_is_remembered_for_as_much_longer() {
+    for (lateness, least) in [(0, SECOND), (250_000, 1_250_000), (MINUTE, 1_500_000)] {
+        let mut ledger = Ledger::new([limit(Unit::Requests, 5, SECOND)], 5);
+        ledger.arrive_late(lateness);
+        let now = MINUTE;
+        for _ in 0..5 {
+            assert_eq!(ledger.earliest(now, 0).0, now);
+            ledger.take(now, 0);
+        }
+        let next = ledger.earliest(now, 0).0 - now;
+        assert!(
+            (least..least + 10_000).contains(&next),
+            "{lateness}: {next}"
+        );
+    }
+}

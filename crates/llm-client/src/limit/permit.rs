@@ -25,7 +25,13 @@ impl Permit<'_> {
         state.with_books(self.limiter, now, |books| {
             books.change().withdraw(&self.entry)
         });
+        state.pace.withdrawn(now);
         state.waiting.wake_first();
+    }
+
+    /// The endpoint let the request through.
+    pub(crate) fn let_through(&self) {
+        self.limiter.let_through(self.entry.at());
     }
 
     /// Tells what the request came to: the tokens it cost, none where it came to nothing. Without it what was

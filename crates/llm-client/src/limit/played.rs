@@ -17,6 +17,7 @@ use super::*;
 use crate::LimitFile;
 use crate::cases::cases;
 use crate::ledger::Unit;
+use crate::pace::Push;
 
 mod deeds;
 mod server;
@@ -326,7 +327,10 @@ impl World {
                 }
             }
             Deed::PushBack(who) => {
-                self.processes[at(*who)].limiter.pushed_back(Duration::ZERO);
+                for push in [Push::First, Push::Again, Push::Again] {
+                    let limiter = &self.processes[at(*who)].limiter;
+                    limiter.pushed_back(push, Duration::ZERO);
+                }
                 let mut server = self.server.borrow_mut();
                 server.has_pushed_back = true;
                 server.disturbed(self.now());

@@ -7,7 +7,7 @@ use super::{Limiter, Need, State, Unknown};
 use crate::announced::Announced;
 use crate::kept::Origin;
 use crate::ledger::{Limit, Micros};
-use crate::pace::{Pace, Slowed};
+use crate::pace::{Pace, Push, Slowed};
 use crate::share::Books;
 use crate::{LimitKind, LimitOptions};
 
@@ -92,8 +92,9 @@ impl Limiter {
 
     /// The endpoint pushed back although all this was kept, and everybody waits for so long. Says so where requests
     /// leave further apart from now on.
-    pub(crate) fn pushed_back(&self, wait: Duration) -> Option<Slowed> {
+    pub(crate) fn pushed_back(&self, push: Push, wait: Duration) -> Option<Slowed> {
         let now = self.now();
+        self.is_pushed.store(true, Ordering::Relaxed);
         let mut state = self.lock();
         state.ledger.slow(1.0);
         let space = state.ledger.pace(1);
@@ -102,7 +103,14 @@ impl Limiter {
             return None;
         }
         let least = space as f64 / MOST_APART as f64;
-        state.pace.pushed_back(now, wait, least)
+        state.pace.pushed_back(push, now, wait, least)
+    }
+
+    /// A request that left then was let through.
+    pub(super) fn let_through(&self, sent: Micros) {
+        if self.is_pushed.load(Ordering::Relaxed) && self.lock().pace.let_through(sent) {
+            self.is_pushed.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Whether anything counts tokens, be it a limit that is kept or one that may be set again.
@@ -184,15 +192,16 @@ impl Limiter {
 }
 
 impl State {
-    /// Lets requests of so many tokens leave as far apart as the endpoint makes them.
-    pub(super) fn slow(&mut self, now: Micros, tokens: u64) {
-        let mut slower = self.pace.slower(now);
+    /// Lets requests of so many tokens leave as far apart as the endpoint makes them. Says how far the limits do.
+    pub(super) fn slow(&mut self, now: Micros, tokens: u64) -> Micros {
+        self.ledger.slow(1.0);
+        let space = self.ledger.pace(tokens);
+        let slower = self.pace.slower(now);
         if slower > 1.0 {
-            self.ledger.slow(1.0);
-            let most = MOST_APART as f64 / self.ledger.pace(tokens).max(1) as f64;
-            slower = slower.min(most.max(1.0));
+            let most = MOST_APART as f64 / space.max(1) as f64;
+            self.ledger.slow(slower.min(most.max(1.0)));
         }
-        self.ledger.slow(slower);
+        space
     }
 
     /// A limit, and why it is one where nobody here has asked for it.

@@ -14,6 +14,21 @@ fn a_name_tells_endpoint_and_account_apart_and_shows_neither() {
 }
 
 #[test]
+fn each_machine_and_each_start_of_it_has_a_name_of_its_own() {
+    let name = |clock| name_by(clock, "https://api.openai.com", "sk-secret");
+    assert_eq!(name("one"), name("one"));
+    assert_ne!(name("one"), name("other"));
+    assert_eq!(
+        LimitFile::name("own", "model"),
+        name_by(&clock(), "own", "model")
+    );
+    assert_eq!(clock(), clock());
+    if let Ok(boot) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        assert!(clock().contains(boot.trim()), "{}", clock());
+    }
+}
+
+#[test]
 fn an_endpoint_has_one_name_however_it_is_written() {
     let name = |endpoint| LimitFile::name(endpoint, "sk-secret");
     let usual = name("https://api.openai.com/v1");

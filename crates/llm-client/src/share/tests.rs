@@ -240,18 +240,51 @@ async fn whoever_died_while_he_waited_is_waited_for_no_longer_than_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_killed_process_kept_is_not_kept_for_it_any_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let dead = ManuallyDrop::new(sharing(&file, 6));
+    let files = std::fs::read_dir(dir.path()).unwrap();
+    let mut files = files.map(|entry| entry.unwrap().path());
+    let standing = files.find(|path| path.extension().is_some()).unwrap();
+    times(&dead, 1).await;
+    let alive = sharing(&file, 600);
+    times(&alive, 1).await;
+    sleep(Duration::from_secs(30)).await;
+    times(&alive, 1).await;
+    let lowered = ["6 requests a minute, which another process with the same key keeps"];
+    assert_eq!(alive.kept(), lowered);
+    // The system takes the lock of a process that is killed, and leaves its file.
+    std::fs::remove_file(&standing).unwrap();
+    std::fs::write(&standing, "").unwrap();
+    let start = Instant::now();
+    times(&alive, 3).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(alive.kept(), ["600 requests a minute"]);
+    assert!(!standing.exists());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_is_seen_as_long_as_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let file = LimitFile::open(dir.path().join("x")).unwrap();
     let other = LimitFile::open(dir.path().join("x")).unwrap();
     let standing = file.stand(7).unwrap();
-    assert!(other.is_standing(7) && file.is_standing(7) && !other.is_standing(8));
+    assert_eq!(
+        [&other, &file].map(|file| file.is_standing(7)),
+        [Some(true); 2]
+    );
+    assert_eq!(other.is_standing(8), None);
     drop(standing);
-    assert!(!other.is_standing(7));
+    assert_eq!(other.is_standing(7), None);
     // What a killed one leaves has no lock, and is cleared away.
     let left = dir.path().join(format!("x.{:016x}", 9));
     std::fs::write(&left, "").unwrap();
-    assert!(!other.is_standing(9));
+    assert_eq!(other.is_standing(9), Some(false));
     assert!(!left.exists());
 }
 

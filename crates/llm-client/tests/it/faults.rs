@@ -247,7 +247,8 @@ async fn a_run_that_never_had_an_answer_stops_where_the_table_says() {
 
 #[tokio::test]
 async fn tokens_that_nobody_counted_are_estimated_and_marked() {
-    let names = ["usage-absent", "usage-null", "usage-text", "usage-part"];
+    let names = ["absent", "null", "text", "part", "zero", "total"];
+    let names = names.map(|name| format!("usage-{name}"));
     for fault in FAULTS
         .iter()
         .filter(|fault| fault.name.starts_with("usage-"))
@@ -256,7 +257,7 @@ async fn tokens_that_nobody_counted_are_estimated_and_marked() {
         let usage = result.unwrap().usage;
         assert_eq!(
             usage.estimated,
-            names.contains(&fault.name),
+            names.iter().any(|name| name == fault.name),
             "{}",
             fault.name
         );

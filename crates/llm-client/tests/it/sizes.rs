@@ -112,6 +112,68 @@ async fn rows_of_which_nobody_says_what_they_cost_use_most_of_a_limit_and_do_not
     }
 }
 
+/// What an endpoint says that something of so many tokens cost.
+type Says = fn(u64) -> serde_json::Value;
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_counts_wrongly_gets_no_more_than_the_limit() {
+    let zeros: Says = |_| json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
+    let below: Says =
+        |n| json!({"prompt_tokens": n, "completion_tokens": ANSWER, "total_tokens": ANSWER});
+    let sum_alone: Says = |n| json!({"total_tokens": n + ANSWER});
+    let beyond: Says =
+        |_| json!({"prompt_tokens": 1_000_000_000_000_000_u64, "completion_tokens": 5});
+    for (name, says) in [
+        ("zeros", zeros),
+        ("below", below),
+        ("sum alone", sum_alone),
+        ("beyond", beyond),
+    ] {
+        let model = Scripted::slow(Duration::from_secs(2), move |_, request| {
+            let answer = json!({
+                "choices": [{"message": {"content": "x".repeat(32)}, "finish_reason": "stop"}],
+                "usage": says(counted(&request.user)),
+            });
+            Ok(Answer::from_body(200, answer.to_string()))
+        });
+        let (client, call) = (client(&model, tokens_a_minute(3_000)), Watched::default());
+        let rows = iter(0..20_000).map(|n| {
+            let (client, call) = (&client, &call);
+            async move {
+                let request = Request::user(format!("row {n} {}", "word".repeat(50)));
+                client.ask_for(&request, call).await.unwrap().usage
+            }
+        });
+        let mut said = Vec::new();
+        let all = rows.buffer_unordered(50).for_each(|usage| {
+            said.push(usage);
+            std::future::ready(())
+        });
+        timeout(5 * MINUTE, all).await.unwrap_err();
+        let seen = seen(&model);
+        let (all, most) = (seen.len(), most_in_a_minute(&seen));
+        assert!(most <= 3_000, "{name}: {most} in a minute");
+        assert!(all > 5 * 3_000 / 66 * 6 / 10, "{name}: {all} requests");
+        let events = call.events.lock().unwrap();
+        let warned = events.iter().filter(
+            |event| matches!(event, Event::Warned { class, .. } if *class == "usage_not_believed"),
+        );
+        assert_eq!(warned.count(), usize::from(name == "beyond"), "{name}");
+        let usages = events.iter().filter_map(|event| match event {
+            Event::Answered { usage, .. } => *usage,
+            _ => None,
+        });
+        let counts: Vec<u64> = usages.map(|usage| usage.counted()).collect();
+        assert!(
+            counts.iter().all(|tokens| (60..100).contains(tokens)),
+            "{name}: {counts:?}"
+        );
+        // The record says what the provider says.
+        let is_beyond = said.iter().all(|usage| usage.total_tokens > 1_000_000);
+        assert_eq!(is_beyond, name == "beyond");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn long_rows_after_short_ones_are_sent_where_they_fit_and_never_where_they_cannot() {
     let model = endpoint(Duration::from_secs(1), true);

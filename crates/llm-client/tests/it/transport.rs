@@ -161,12 +161,18 @@ async fn connections_are_used_again_also_after_errors() {
     ])
     .await;
     let model = OpenAi::new(options(server.base_url())).unwrap();
+    assert_eq!(model.lateness(), Duration::ZERO);
     for _ in 0..20 {
         model.ask(&question(), 1).await.unwrap();
     }
     assert_eq!(
         (server.hits(), *server.connections.lock().unwrap()),
         (20, 1)
+    );
+    let lateness = model.lateness();
+    assert!(
+        lateness > Duration::ZERO && lateness < Duration::from_secs(5),
+        "{lateness:?}"
     );
 }
 
