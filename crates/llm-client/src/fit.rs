@@ -208,6 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn sizes_that_nobody_has_seen_are_reserved_with_more_room() {
+        let bound = Fit::default().bound(1_000);
+        assert!(bound > 1_300.0, "{bound}");
+        let short = learnt((0..40).map(|n| (2 + n % 3, 10 + n % 3)));
+        let seen = learnt((0..40).map(|n| (6_000 + n, 6_008 + n)));
+        let (unsure, sure) = (short.bound(6_000), seen.bound(6_000));
+        assert!(unsure > 7_200.0 && sure < 6_700.0, "{unsure} and {sure}");
+    }
+
+    #[test]
     fn nothing_is_ever_below_zero_or_without_end() {
         let mut luck = fastrand::Rng::with_seed(7);
         for _ in 0..300 {
@@ -231,6 +241,7 @@ mod tests {
         let mut fit = learnt((0..50).map(|n| (100 + n, 110 + n)));
         fit.learn(100, 1 << 40);
         assert!(fit.expected(100) < 150.0, "{}", fit.expected(100));
+        assert!(fit.bound(100) < 140.0, "{}", fit.bound(100));
         for _ in 0..150 {
             fit.learn(100, 400);
         }

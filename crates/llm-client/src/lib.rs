@@ -30,6 +30,8 @@ mod announced;
 mod answer;
 mod body;
 mod call;
+#[cfg(test)]
+mod cases;
 mod classify;
 mod client;
 mod error;

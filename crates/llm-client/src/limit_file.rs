@@ -59,6 +59,13 @@ pub(crate) struct Stamp {
     sum: u64,
 }
 
+impl Stamp {
+    /// Whether it is that state, or one that somebody may have written who knew that state.
+    pub(crate) fn may_follow(self, known: Stamp) -> bool {
+        self == known || self.number > known.number
+    }
+}
+
 /// What stands before a copy.
 #[derive(Debug, Clone, Copy)]
 struct Head {

@@ -153,3 +153,17 @@ pub(crate) fn split_thoughts(completion: &mut Completion, policy: ReasoningPolic
     completion.text = text[end + close.len()..].trim_start().to_owned();
     Some(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_is_far_below_the_guess_in_every_script_and_white_space_is_nothing() {
+        let counts = ["a", "人", " \n"].map(|letter| {
+            let text = letter.repeat(240);
+            (estimate_tokens(&text), least_tokens(&text))
+        });
+        assert_eq!(counts, [(60, 30), (240, 60), (120, 0)]);
+    }
+}

@@ -151,6 +151,10 @@ impl Share {
         let Some((stamp, text)) = locked.read(self.known)? else {
             return Ok(());
         };
+        if !stamp.may_follow(self.known) {
+            // Somebody put an older state back, or began anew: the file does not know what was sent since.
+            ledger.is_unsaved = true;
+        }
         // A file that says something else is one of another version: it is written anew.
         if let Ok(Read {
             ledger: theirs,

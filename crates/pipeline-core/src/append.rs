@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, Opening};
 use crate::error::Error;
+use crate::read_ahead::{self, Batch};
 use crate::scan::{damaged, text};
 
 /// How far back one look for the start of the last line reaches.
@@ -215,26 +216,32 @@ pub(crate) fn each_line(
     };
     let mut reader = io::BufReader::with_capacity(256 * 1024, file);
     let mut line = Vec::new();
-    let (mut number, mut offset) = (0, 0);
-    loop {
+    // A third of the work with a long journal is to get at its lines.
+    let next = |batch: &mut Batch<(usize, Option<String>)>| {
         line.clear();
         let length = reader
             .read_until(b'\n', &mut line)
             .map_err(Error::io("could not read", path))?;
-        if length == 0 {
-            return Ok(());
-        }
         let torn = !line.ends_with(b"\n")
             && serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_err();
-        if torn {
-            return Ok(());
+        if length == 0 || torn {
+            return Ok(false);
         }
+        match text(&line) {
+            Ok(text) => batch.push((length, None), text),
+            Err(what) => batch.push((length, Some(what)), ""),
+        }
+        Ok(true)
+    };
+    let (mut number, mut offset) = (0, 0);
+    read_ahead::for_each(next, |(length, fault), text| {
         number += 1;
-        if let Err(what) = text(&line).and_then(|text| each(number, offset, text)) {
-            return Err(damaged(path, number, what));
-        }
+        fault
+            .map_or_else(|| each(number, offset, text), Err)
+            .map_err(|what| damaged(path, number, what))?;
         offset += length as u64;
-    }
+        Ok(())
+    })
 }
 
 /// Replaces a file as a whole: whoever reads it sees the old one or the new one, also after a crash. After a
@@ -405,6 +412,51 @@ mod tests {
         replace(&Disk::default(), &path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_lines_of_a_long_file_come_with_their_numbers_and_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl");
+        let mut whole = Vec::new();
+        for n in 0..5000 {
+            // Some are longer than whatever is read in one go.
+            let length = if n % 1000 == 7 { 200_000 } else { n % 50 };
+            writeln!(whole, "{{\"n\":{n},\"text\":\"{}\"}}", "é".repeat(length)).unwrap();
+        }
+        for (behind, lines) in [("", 5000), ("{\"n\":50", 5000), ("{\"n\":5000}", 5001)] {
+            let bytes = [whole.as_slice(), behind.as_bytes()].concat();
+            std::fs::write(&path, &bytes).unwrap();
+            let (mut seen, mut end) = (0, 0);
+            each_line(&path, |number, offset, line| {
+                assert_eq!((number, offset), (seen + 1, end));
+                assert!(bytes[offset as usize..].starts_with(line.as_bytes()));
+                (seen, end) = (number, offset + line.len() as u64 + 1);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(seen, lines);
+        }
+        let begin = memchr::memmem::find(&whole, b"{\"n\":4000,").unwrap();
+        whole[begin + 1] = 0xff;
+        std::fs::write(&path, &whole).unwrap();
+        let mut seen = 0;
+        let ended = each_line(&path, |number, _, _| {
+            seen = number;
+            Ok(())
+        });
+        let error = ended.unwrap_err().to_string();
+        assert!(
+            error.contains("x.jsonl:4001: is no UTF-8 text from byte 2 on"),
+            "{error}"
+        );
+        assert_eq!(seen, 4000);
+        let refused = each_line(&path, |number, _, _| match number {
+            3001 => Err("is refused".into()),
+            _ => Ok(()),
+        });
+        let error = refused.unwrap_err().to_string();
+        assert!(error.ends_with("x.jsonl:3001: is refused"), "{error}");
     }
 
     /// A disk on which so many bytes of a write find room.

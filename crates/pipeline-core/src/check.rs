@@ -82,12 +82,11 @@ pub(crate) fn examine(
     mut go_on: impl FnMut(u64) -> bool,
 ) -> Result<Examined, Error> {
     let (mut pass, file) = Pass::open(source, max_row_bytes)?;
-    let mut scratch = Vec::new();
     let mut shorts = Shorts::default();
     let mut hash = blake3::Hasher::new();
     let mut sealing = Sealing::of(file);
     let mut problems = InputProblems::default();
-    while let Some(given) = pass.next(&mut scratch)? {
+    pass.for_each(|given, mark| {
         let content = given.content;
         shorts.push(content);
         hash.update(&content.id(0).0);
@@ -105,10 +104,11 @@ pub(crate) fn examine(
                 what,
             });
         }
-        if sealing.push(content, pass.mark()) && !go_on(sealing.rows()) {
+        if sealing.push(content, mark) && !go_on(sealing.rows()) {
             return Err(ErrorKind::Interrupted.into());
         }
-    }
+        Ok(())
+    })?;
     let rows = sealing.rows();
     let Conclusion { warnings, mistakes } = check.conclude();
     let mistaken = !mistakes.is_empty();

@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-/// Objects and lists deeper than this are refused: serde's own limit, and no real row comes near it.
-const MAX_DEPTH: usize = 128;
+use crate::canonical::Scanner;
 
 /// Why a text is no row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,30 +39,28 @@ impl std::error::Error for ContentError {}
 /// surrogate without its partner (which no text can hold).
 pub(crate) fn canonical(text: &str, out: &mut Vec<u8>) -> Result<(), ContentError> {
     out.clear();
-    // serde judges the grammar; what follows may then trust it.
-    let raw: &RawValue = serde_json::from_str(text).map_err(|error| ContentError {
-        column: error.column(),
-        what: format!("is no JSON: {}", reason(&error)),
-    })?;
-    let value = raw.get();
-    if !value.starts_with('{') {
-        return Err(ContentError {
+    let scanned = Scanner::new(text, out).row();
+    scanned.map_err(|found| refusal(text, found))
+}
+
+/// Why a text that the scanner did not get through is no row: what is wrong with its grammar serde knows best, and
+/// says it first.
+fn refusal(text: &str, found: ContentError) -> ContentError {
+    match serde_json::from_str::<&RawValue>(text) {
+        Err(error) => ContentError {
+            column: error.column(),
+            what: format!("is no JSON: {}", reason(&error)),
+        },
+        Ok(value) if !value.get().starts_with('{') => ContentError {
             column: 0,
-            what: format!("is no JSON object but {}", kind_of(value)),
-        });
+            what: format!("is no JSON object but {}", kind_of(value.get())),
+        },
+        Ok(_) => found,
     }
-    let offset = value.as_ptr() as usize - text.as_ptr() as usize;
-    let mut scanner = Scanner {
-        bytes: value.as_bytes(),
-        at: 0,
-        offset,
-        out,
-    };
-    scanner.value(0)
 }
 
 /// serde's text without its own position, which counts from the row and not from the file.
-fn reason(error: &serde_json::Error) -> String {
+pub(crate) fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or(&text).to_owned()
 }
@@ -75,152 +72,6 @@ fn kind_of(value: &str) -> &'static str {
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
         _ => "a number",
-    }
-}
-
-/// One walk over JSON that is known to be well formed.
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    offset: usize,
-    out: &'a mut Vec<u8>,
-}
-
-impl Scanner<'_> {
-    fn error(&self, what: impl Into<String>) -> ContentError {
-        ContentError {
-            column: self.offset + self.at + 1,
-            what: what.into(),
-        }
-    }
-
-    fn skip_space(&mut self) {
-        while matches!(self.bytes.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-    }
-
-    fn value(&mut self, depth: usize) -> Result<(), ContentError> {
-        self.skip_space();
-        match self.bytes[self.at] {
-            b'{' | b'[' if depth == MAX_DEPTH => {
-                Err(self.error(format!("is nested deeper than {MAX_DEPTH} levels")))
-            }
-            b'{' => self.object(depth),
-            b'[' => self.list(depth),
-            b'"' => self.string(),
-            _ => {
-                let end = self.bytes[self.at..]
-                    .iter()
-                    .position(|byte| {
-                        matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
-                    })
-                    .map_or(self.bytes.len(), |length| self.at + length);
-                self.out.extend_from_slice(&self.bytes[self.at..end]);
-                self.at = end;
-                Ok(())
-            }
-        }
-    }
-
-    fn list(&mut self, depth: usize) -> Result<(), ContentError> {
-        self.out.push(b'[');
-        self.at += 1;
-        self.skip_space();
-        while self.bytes[self.at] != b']' {
-            if self.bytes[self.at] == b',' {
-                self.out.push(b',');
-                self.at += 1;
-            }
-            self.value(depth + 1)?;
-            self.skip_space();
-        }
-        self.out.push(b']');
-        self.at += 1;
-        Ok(())
-    }
-
-    fn object(&mut self, depth: usize) -> Result<(), ContentError> {
-        self.out.push(b'{');
-        self.at += 1;
-        let first = self.out.len();
-        // Where each member starts, its key ends, and it ends, in `out`; commas are put in afterwards.
-        let mut members: Vec<(usize, usize, usize)> = Vec::new();
-        let mut sorted = true;
-        loop {
-            self.skip_space();
-            match self.bytes[self.at] {
-                b'}' => break,
-                b',' => {
-                    self.at += 1;
-                    self.skip_space();
-                }
-                _ => {}
-            }
-            let start = self.out.len();
-            self.string()?;
-            let key = self.out.len();
-            self.skip_space();
-            self.at += 1; // the colon
-            self.out.push(b':');
-            self.value(depth + 1)?;
-            self.out.push(b',');
-            if let Some(&(before, before_key, _)) = members.last() {
-                sorted &= self.out[before..before_key] < self.out[start..key];
-            }
-            members.push((start, key, self.out.len()));
-        }
-        self.at += 1;
-        if !sorted {
-            members.sort_by(|a, b| self.out[a.0..a.1].cmp(&self.out[b.0..b.1]));
-            for pair in members.windows(2) {
-                if self.out[pair[0].0..pair[0].1] == self.out[pair[1].0..pair[1].1] {
-                    let key = String::from_utf8_lossy(&self.out[pair[0].0..pair[0].1]);
-                    return Err(self.error(format!("has the key {key} twice")));
-                }
-            }
-            let mut ordered = Vec::with_capacity(self.out.len() - first);
-            for &(start, _, end) in &members {
-                ordered.extend_from_slice(&self.out[start..end]);
-            }
-            self.out.truncate(first);
-            self.out.extend_from_slice(&ordered);
-        }
-        if !members.is_empty() {
-            self.out.pop(); // the last comma
-        }
-        self.out.push(b'}');
-        Ok(())
-    }
-
-    fn string(&mut self) -> Result<(), ContentError> {
-        let start = self.at;
-        self.at += 1;
-        // A well-formed string has its closing quote, so there is always one to find.
-        self.at += memchr::memchr2(b'"', b'\\', &self.bytes[self.at..]).unwrap_or_default();
-        if self.bytes[self.at] == b'\\' {
-            return self.escaped_string(start);
-        }
-        self.at += 1;
-        self.out.extend_from_slice(&self.bytes[start..self.at]);
-        Ok(())
-    }
-
-    /// The rare string with a backslash in it: serde decodes and encodes it.
-    fn escaped_string(&mut self, start: usize) -> Result<(), ContentError> {
-        while self.bytes[self.at] != b'"' {
-            self.at += if self.bytes[self.at] == b'\\' { 2 } else { 1 };
-        }
-        self.at += 1;
-        let decoded: String =
-            serde_json::from_slice(&self.bytes[start..self.at]).map_err(|error| {
-                self.error(format!(
-                    "holds a string that is no text: {}",
-                    reason(&error)
-                ))
-            })?;
-        serde_json::to_writer(&mut *self.out, &decoded)
-            .map_err(|error| self.error(error.to_string()))
     }
 }
 
@@ -380,14 +231,6 @@ mod tests {
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&form).ok(), serde_json::from_str(&plain).ok());
             canonical(&form, &mut two).unwrap();
             prop_assert_eq!(one, two);
-        }
-
-        #[test]
-        fn no_text_makes_it_panic(text in ".{0,40}", json in "[{}\\[\\]\"\\\\:, a1]{0,24}") {
-            for text in [text, json] {
-                // Whether it is a row is not the question.
-                let _judged = canonical(&text, &mut Vec::new()).is_ok();
-            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::lines::{LineText, Lines, LinesError, Mark};
+use crate::read_ahead::{self, Batch};
 use crate::row::Content;
 use crate::source::{Lasting, Where, Written};
 
@@ -23,6 +24,14 @@ pub(crate) struct Given<'a> {
 pub(crate) struct Fault {
     pub(crate) class: &'static str,
     pub(crate) message: String,
+}
+
+/// A row that was read ahead, without its text, and the mark behind it.
+struct Held {
+    line: u64,
+    content: Content,
+    fault: Option<Fault>,
+    mark: Option<Mark>,
 }
 
 /// Reads an input that can be read again.
@@ -83,6 +92,49 @@ impl Pass {
                 lines.go_to(mark).map_err(Error::io("could not read", path))
             }
             Pass::Stdin(_) | Pass::Rows { .. } => unreachable!("they have no marks"),
+        }
+    }
+
+    /// Shows all rows that are left, each with the mark behind it; while one is looked at, later ones are read.
+    pub(crate) fn for_each(
+        &mut self,
+        mut each: impl FnMut(Given<'_>, Option<Mark>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        // A thread that waits for somebody who types could not be ended.
+        let may_wait = matches!(self, Pass::Stdin(_));
+        let mut scratch = Vec::new();
+        let next = |batch: &mut Batch<Held>| {
+            let Some(given) = self.next(&mut scratch)? else {
+                return Ok(false);
+            };
+            let (text, fault) = match given.text {
+                Ok(text) => (text, None),
+                Err(fault) => ("", Some(fault)),
+            };
+            let held = Held {
+                line: given.line,
+                content: given.content,
+                fault,
+                mark: None,
+            };
+            batch.push(held, text);
+            if let Some(held) = batch.last() {
+                held.mark = self.mark();
+            }
+            Ok(true)
+        };
+        let each = |held: Held, text: &str| {
+            let given = Given {
+                line: held.line,
+                content: held.content,
+                text: held.fault.map_or(Ok(text), Err),
+            };
+            each(given, held.mark)
+        };
+        if may_wait {
+            read_ahead::in_turns(1, next, each)
+        } else {
+            read_ahead::for_each(next, each)
         }
     }
 

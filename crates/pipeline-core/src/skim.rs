@@ -198,33 +198,39 @@ impl<'a> Skim<'a> {
     }
 
     fn number(&mut self) -> Option<()> {
-        if self.bytes.get(self.at) == Some(&b'-') {
-            self.at += 1;
-        }
-        let zero = self.bytes.get(self.at) == Some(&b'0');
-        match self.digits() {
-            0 => return None,
-            1 => {}
-            _ if zero => return None,
-            _ => {}
-        }
-        if self.bytes.get(self.at) == Some(&b'.') {
-            self.at += 1;
-            (self.digits() > 0).then_some(())?;
-        }
-        if matches!(self.bytes.get(self.at), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.bytes.get(self.at), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            (self.digits() > 0).then_some(())?;
-        }
+        self.at += number_length(&self.bytes[self.at..])?;
         Some(())
     }
 }
 
+/// How many bytes of these are the number that they begin with, if they begin with one.
+pub(crate) fn number_length(bytes: &[u8]) -> Option<usize> {
+    // Where the digits end that begin here; there must be some.
+    let behind_digits = |from: usize| {
+        let digits = bytes[from..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit());
+        let count = digits.count();
+        (count > 0).then_some(from + count)
+    };
+    let is = |at: usize, one: u8| bytes.get(at) == Some(&one);
+    let first = usize::from(is(0, b'-'));
+    let mut end = behind_digits(first)?;
+    if is(first, b'0') && end > first + 1 {
+        return None;
+    }
+    if is(end, b'.') {
+        end = behind_digits(end + 1)?;
+    }
+    if is(end, b'e') || is(end, b'E') {
+        let sign = usize::from(is(end + 1, b'+') || is(end + 1, b'-'));
+        end = behind_digits(end + 1 + sign)?;
+    }
+    Some(end)
+}
+
 /// Whether one of the bytes cannot stand in a string as it is.
-fn holds_controls(bytes: &[u8]) -> bool {
+pub(crate) fn holds_controls(bytes: &[u8]) -> bool {
     bytes.chunks(BLOCK).any(|block| {
         // Without a way out in the middle, so that the compiler can do them all at once.
         block.iter().fold(false, |any, byte| any | (*byte < 0x20))

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::prompt::Placeholder;
-use crate::row::{self, Filter, Row};
+use crate::row::{self, Filter, Row, Shape};
 use crate::variables::Names;
 use crate::{Context, Error, Findings, Problem, Prompt, UnusedKwarg, WrongSyntax, check};
 
 /// More names than that are counted as one: a row of random keys must not fill the memory.
 const UNUSED_LIMIT: usize = 1000;
+/// So many shapes of good rows are known again: each more is one more to compare every row with.
+const SHAPES_KEPT: usize = 8;
 
 /// The two prompts of a chat request; cheap to clone.
 ///
@@ -130,6 +132,9 @@ impl Prompts {
                 .chain(system.iter().map(suspect(true)))
                 .collect(),
             unused: [HashMap::new(), HashMap::new()],
+            shape: Shape::default(),
+            fine: Vec::new(),
+            replaced: 0,
         }
     }
 }
@@ -207,36 +212,68 @@ pub struct RowChecker {
     suspects: Vec<Suspect>,
     /// How many rows have a kwarg that is not used: in the user's group, in the system's.
     unused: [HashMap<String, u64>; 2],
+    /// Of the row that is looked at.
+    shape: Shape,
+    /// Shapes of rows with which nothing was wrong: of most inputs nearly all rows have one of a few.
+    fine: Vec<Shape>,
+    /// Which of them makes room for the next one.
+    replaced: usize,
 }
 
 impl RowChecker {
     /// Everything that is wrong with a row; empty when [`Prompts::render_row`] will succeed.
     pub fn check(&mut self, row_json: &str) -> Vec<Problem> {
-        let prompts = self.prompts.clone();
         let mut counting = Counting {
-            checker: self,
+            prompts: &self.prompts,
+            suspects: &mut self.suspects,
+            unused: &mut self.unused,
             unwanted: Vec::new(),
         };
         let row = match row::split(row_json, &mut counting) {
             Ok(row) => row,
             Err(problem) => return vec![problem],
         };
+        let unwanted = counting.unwanted;
         if matches!(row, Row::Plain(_)) {
-            for index in counting.unwanted {
+            for index in unwanted {
                 self.suspects[index].found = true;
             }
         }
-        let lean = Self::walk(&prompts, &row, row::lean);
+        let prompts = &self.prompts;
+        let has_shape = match &row {
+            Row::Plain(fields) => self.shape.of_row(fields, &prompts.0.both),
+            Row::Kwargs { user, system } => {
+                let names = prompts.system().unwrap_or(prompts.user()).names();
+                self.shape
+                    .of_kwargs((user, prompts.user().names()), (system, names))
+            }
+        };
+        if has_shape && self.fine.contains(&self.shape) {
+            return Vec::new();
+        }
+        let lean = Self::walk(prompts, &row, row::lean);
         if lean.is_empty() {
+            if has_shape {
+                self.remember_shape();
+            }
             return lean;
         }
         // Something is wrong: once more, with everything that the message can tell.
         match row::split(row_json, &mut Everything) {
             Err(problem) => vec![problem],
             Ok(row) => {
-                let full = Self::walk(&prompts, &row, |fields, _| row::exact(fields));
+                let full = Self::walk(prompts, &row, |fields, _| row::exact(fields));
                 if full.is_empty() { lean } else { full }
             }
+        }
+    }
+
+    fn remember_shape(&mut self) {
+        if self.fine.len() < SHAPES_KEPT {
+            self.fine.push(self.shape.clone());
+        } else {
+            self.fine[self.replaced].clone_from(&self.shape);
+            self.replaced = (self.replaced + 1) % SHAPES_KEPT;
         }
     }
 
@@ -262,10 +299,10 @@ impl RowChecker {
             Row::Kwargs { user, system } => {
                 if let Some(prompt) = prompts.system() {
                     let data = data(system, prompt.names());
-                    walk(prompt, &data, "`system_prompt_kwargs`");
+                    walk(prompt, &data, row::SYSTEM_SHOWN);
                 }
                 let data = data(user, prompts.user().names());
-                walk(prompts.user(), &data, "`user_prompt_kwargs`");
+                walk(prompts.user(), &data, row::USER_SHOWN);
             }
         }
         problems
@@ -302,10 +339,21 @@ impl RowChecker {
             unused,
         }
     }
+}
 
+/// The names that the check needs; the others are counted.
+struct Counting<'a> {
+    prompts: &'a Prompts,
+    suspects: &'a mut [Suspect],
+    unused: &'a mut [HashMap<String, u64>; 2],
+    /// Suspects that are fields of the row, which count only if it is not in kwargs form.
+    unwanted: Vec<usize>,
+}
+
+impl Counting<'_> {
     /// Remembers a kwarg that its prompt does not want.
     fn unwanted(&mut self, name: &str, in_system: bool) {
-        for suspect in &mut self.suspects {
+        for suspect in self.suspects.iter_mut() {
             let visible = suspect.in_system == in_system;
             suspect.found |= visible && suspect.placeholder.field == name;
         }
@@ -323,18 +371,11 @@ impl RowChecker {
     }
 }
 
-/// The names that the check needs; the others are counted.
-struct Counting<'a> {
-    checker: &'a mut RowChecker,
-    /// Suspects that are fields of the row, which count only if it is not in kwargs form.
-    unwanted: Vec<usize>,
-}
-
 impl Filter for Counting<'_> {
     fn plain(&mut self, name: &str) -> bool {
-        let wanted = self.checker.prompts.0.both.wants(name);
+        let wanted = Wanted(self.prompts).plain(name);
         if !wanted {
-            let suspects = self.checker.suspects.iter().enumerate();
+            let suspects = self.suspects.iter().enumerate();
             let named = suspects.filter(|(_, suspect)| suspect.placeholder.field == name);
             self.unwanted.extend(named.map(|(index, _)| index));
         }
@@ -342,18 +383,17 @@ impl Filter for Counting<'_> {
     }
 
     fn user(&mut self, name: &str) -> bool {
-        let wanted = self.checker.prompts.user().names().wants(name);
+        let wanted = Wanted(self.prompts).user(name);
         if !wanted {
-            self.checker.unwanted(name, false);
+            self.unwanted(name, false);
         }
         wanted
     }
 
     fn system(&mut self, name: &str) -> bool {
-        let system = self.checker.prompts.system();
-        let wanted = system.is_some_and(|system| system.names().wants(name));
+        let wanted = Wanted(self.prompts).system(name);
         if !wanted {
-            self.checker.unwanted(name, true);
+            self.unwanted(name, true);
         }
         wanted
     }

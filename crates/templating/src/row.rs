@@ -14,6 +14,9 @@ use crate::variables::Names;
 
 pub(crate) const USER: &str = "user_prompt_kwargs";
 pub(crate) const SYSTEM: &str = "system_prompt_kwargs";
+/// As messages name them.
+pub(crate) const USER_SHOWN: &str = "`user_prompt_kwargs`";
+pub(crate) const SYSTEM_SHOWN: &str = "`system_prompt_kwargs`";
 pub(crate) const ROW: &str = "the row";
 
 /// The fields that somebody wanted, unparsed.
@@ -59,15 +62,18 @@ pub(crate) fn split<'a>(text: &'a str, filter: &mut impl Filter) -> Result<Row<'
     if user.is_none() && system.is_none() {
         return Ok(Row::Plain(seen));
     }
-    let kwargs = |group: Option<&'a RawValue>, label: &str, wants: &mut dyn FnMut(&str) -> bool| {
-        group.map_or(Ok(Vec::new()), |group| {
-            fields(group.get(), label, &format!("`{label}`"), wants)
-        })
-    };
-    Ok(Row::Kwargs {
-        user: kwargs(user, USER, &mut |name| filter.user(name))?,
-        system: kwargs(system, SYSTEM, &mut |name| filter.system(name))?,
-    })
+    let group = |group: Option<&'a RawValue>| group.map(RawValue::get);
+    let user = group(user).map(|text| {
+        let wants = |name: &str| filter.user(name);
+        fields(text, USER, USER_SHOWN, wants)
+    });
+    let user = user.transpose()?.unwrap_or_default();
+    let system = group(system).map(|text| {
+        let wants = |name: &str| filter.system(name);
+        fields(text, SYSTEM, SYSTEM_SHOWN, wants)
+    });
+    let system = system.transpose()?.unwrap_or_default();
+    Ok(Row::Kwargs { user, system })
 }
 
 /// The wanted fields of an object.
@@ -163,22 +169,91 @@ pub(crate) fn exact(fields: &Fields<'_>) -> Result<Value, Problem> {
     Ok(Value::Object(map))
 }
 
-/// The fields as the check needs them: of most strings only whether they are empty.
+/// The fields as the check needs them: of most values only whether they hold.
 pub(crate) fn lean(fields: &Fields<'_>, names: &Names) -> Result<Value, Problem> {
     let mut map = Map::with_capacity(fields.len());
     for (name, raw) in fields {
         let text = raw.get();
-        // An escape may be one that stands for no character: that is found by parsing.
-        let is_text = text.starts_with('"') && !text.contains('\\');
-        let value = if is_text && names.is_shallow(name) {
-            // Prints and holds as the string does, without a copy of it.
-            Value::Bool(text.len() > 2)
-        } else {
-            serde_json::from_str(text).map_err(|fault| malformed(name, &fault))?
+        let value = match glance(text) {
+            // Prints and holds as the value itself does, without a copy of it.
+            Some(seen) if names.is_shallow(name) => seen.into(),
+            _ => serde_json::from_str(text).map_err(|fault| malformed(name, &fault))?,
         };
         map.insert(name.to_string(), value);
     }
     Ok(Value::Object(map))
+}
+
+/// What a prompt that only prints a value, or asks whether it holds, can tell of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Null,
+    Holds(bool),
+}
+
+impl From<Seen> for Value {
+    fn from(seen: Seen) -> Self {
+        match seen {
+            Seen::Null => Self::Null,
+            Seen::Holds(holds) => Self::Bool(holds),
+        }
+    }
+}
+
+/// Looks at a JSON value without parsing it; `None` where that is not enough.
+fn glance(text: &str) -> Option<Seen> {
+    match text.as_bytes() {
+        // An escape may be one that stands for no character: that is found by parsing.
+        [b'"', inner @ .., b'"'] => {
+            (!text.contains('\\')).then_some(Seen::Holds(!inner.is_empty()))
+        }
+        [b'1'..=b'9', rest @ ..] => {
+            let is_whole = rest.len() < 16 && rest.iter().all(u8::is_ascii_digit);
+            is_whole.then_some(Seen::Holds(true))
+        }
+        b"true" => Some(Seen::Holds(true)),
+        b"false" => Some(Seen::Holds(false)),
+        b"null" => Some(Seen::Null),
+        _ => None,
+    }
+}
+
+/// All that [`lean`] makes of the wanted fields of a row: two rows of one shape are alike to the check.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// How many of the fields are kwargs of the user; `None` where the row is not in kwargs form.
+    of_user: Option<usize>,
+    /// Which of the names, in the order of the row, and what is seen of its value.
+    fields: Vec<(usize, Seen)>,
+}
+
+impl Shape {
+    /// Becomes the shape of fields that both prompts see; false where there is more to their values than a shape
+    /// holds.
+    pub(crate) fn of_row(&mut self, fields: &Fields<'_>, names: &Names) -> bool {
+        self.fields.clear();
+        self.of_user = None;
+        self.add(fields, names)
+    }
+
+    /// The same of kwargs, each with the names of its own prompt.
+    pub(crate) fn of_kwargs(
+        &mut self,
+        user: (&Fields<'_>, &Names),
+        system: (&Fields<'_>, &Names),
+    ) -> bool {
+        self.fields.clear();
+        self.of_user = Some(user.0.len());
+        self.add(user.0, user.1) && self.add(system.0, system.1)
+    }
+
+    fn add(&mut self, fields: &Fields<'_>, names: &Names) -> bool {
+        fields.iter().all(|(name, raw)| {
+            let seen = names.shallow(name).zip(glance(raw.get()));
+            self.fields.extend(seen);
+            seen.is_some()
+        })
+    }
 }
 
 fn malformed(name: &str, fault: &serde_json::Error) -> Problem {

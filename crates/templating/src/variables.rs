@@ -70,14 +70,20 @@ impl Names {
     }
 
     pub(crate) fn is_shallow(&self, name: &str) -> bool {
-        !self.all && self.find(name).is_some_and(|name| name.shallow)
+        self.shallow(name).is_some()
     }
 
-    fn find(&self, name: &str) -> Option<&Name> {
+    /// Which of the names it is, if it is a shallow one.
+    pub(crate) fn shallow(&self, name: &str) -> Option<usize> {
+        let index = self.find(name)?;
+        (!self.all && self.list[index].shallow).then_some(index)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
         let index = self
             .list
             .binary_search_by(|known| known.name.as_str().cmp(name));
-        index.ok().map(|index| &self.list[index])
+        index.ok()
     }
 
     /// The names of two prompts that see the same data.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Folder, rows};
-use crate::server::{Answer, Server};
+use crate::server::{Answer, Server, completion};
 
 /// What differs from machine to machine in the text of a status.
 fn shown(ended: &Ended) -> String {
@@ -481,4 +481,29 @@ fn a_run_that_was_stopped_says_where_its_rows_of_standard_input_are() {
         .exits(4);
     let go_on = ended.stderr.lines().find(|line| line.contains("to go on"));
     assert_snapshot!(go_on.unwrap().trim(), @"to go on: datagen run --concurrency 1 --data output/demo/.input.jsonl");
+}
+
+#[test]
+fn tokens_that_an_answer_does_not_tell_are_a_guess_in_summary_and_status() {
+    let server = Server::start(|asked| {
+        let mut body = completion("fine");
+        if asked.nth == 1 {
+            body.as_object_mut().unwrap().remove("usage");
+        }
+        Answer::json(200, &body)
+    });
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(3));
+    let tokens = |told: &str| {
+        let mut lines = told.lines().map(str::trim);
+        lines
+            .find(|line| line.starts_with("tokens"))
+            .unwrap()
+            .to_owned()
+    };
+    let summary = tokens(&folder.datagen(["run"]).exits(0).stderr);
+    assert!(
+        summary.starts_with("tokens    about ") && summary.ends_with("(1 answer does not say)"),
+        "{summary}"
+    );
+    assert_eq!(tokens(&status(&folder).stdout), summary);
 }

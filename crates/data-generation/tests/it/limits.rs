@@ -385,7 +385,25 @@ fn a_row_that_never_fits_is_found_by_the_check_with_its_line() {
     let pipeline = home.builder().own_model(timed().0);
     let pipeline = pipeline.token_limit(Some(2_000)).build().unwrap();
     let [fits, long] = [10_000, 20_000].map(|length| "x".repeat(length));
-    let checked = pipeline.check(words(&["a", &fits, &long])).unwrap();
+    // By the guess it does not fit, but a tokenizer may make fewer of it.
+    let may_fit = "人".repeat(6_000);
+    let checked = pipeline
+        .check(words(&["a", &fits, &long, &may_fit]))
+        .unwrap();
     assert_eq!(checked.problems.total, 1);
     insta::assert_snapshot!(checked.problems.first[0].to_string(), @"rows:3: the prompt alone has about 5002 tokens, and `model.token_limit` is 2000: it never fits; raise the limit if the endpoint allows more, or shorten the row");
+}
+
+#[test]
+fn the_check_counts_the_system_prompt_too() {
+    let home = Home::new();
+    let builder = home.builder().own_model(timed().0);
+    let system = "x".repeat(12_000);
+    let builder = builder.system_prompt(Some(&system));
+    let pipeline = builder.token_limit(Some(2_000)).build().unwrap();
+    let long = "x".repeat(8_000);
+    let checked = pipeline.check(words(&["a", &long])).unwrap();
+    assert_eq!(checked.problems.total, 1);
+    let problem = checked.problems.first[0].to_string();
+    assert!(problem.starts_with("rows:2: "), "{problem}");
 }

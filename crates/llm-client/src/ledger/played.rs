@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::tests::{MINUTE, limit};
 use super::*;
+use crate::cases::cases;
 
 /// One thing that happens to a process that keeps limits.
 #[derive(Debug, Clone)]
@@ -240,18 +241,8 @@ fn play(
     world
 }
 
-fn config() -> ProptestConfig {
-    let of_environment = std::env::var_os("PROPTEST_CASES").is_some();
-    let cases = if of_environment {
-        ProptestConfig::default().cases
-    } else {
-        64
-    };
-    ProptestConfig::with_cases(cases)
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn no_window_is_ever_exceeded_and_nobody_waits_for_ever(

@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::*;
 use crate::LimitFile;
+use crate::cases::cases;
 use crate::ledger::Unit;
 
 mod deeds;
@@ -518,17 +519,6 @@ fn play(first: &[Wishes], deeds: &[Deed], last: &Wishes, seed: u64) {
         }
         world.come_to_an_end(last).await;
     });
-}
-
-/// So many cases, or `FUZZ_TIMES` times as many: `just fuzz` sets it.
-fn cases(usual: u32) -> ProptestConfig {
-    let times = std::env::var("FUZZ_TIMES").ok();
-    let times = times.and_then(|times| times.parse().ok()).unwrap_or(1);
-    ProptestConfig {
-        cases: usual.saturating_mul(times),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
 }
 
 proptest! {

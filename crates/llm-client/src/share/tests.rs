@@ -1,6 +1,7 @@
 use std::mem::ManuallyDrop;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -16,8 +17,17 @@ fn a_minute(requests: u64) -> Rates {
     }
 }
 
+/// A limiter by the clock that tests stop: the machine's own goes on, and two would never agree.
+fn limiter(options: &LimitOptions) -> Limiter {
+    static BOOTED: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    // A test may have stopped its clock before this was read.
+    let now = Instant::now().into_std() + Duration::from_secs(3_600);
+    let since_boot = now.duration_since(*BOOTED).as_micros();
+    Limiter::begin(options, u64::try_from(since_boot).unwrap())
+}
+
 fn sharing(file: &Path, requests: u64) -> Limiter {
-    Limiter::new(&LimitOptions {
+    limiter(&LimitOptions {
         requests: a_minute(requests),
         share: Some(LimitFile::open(file).unwrap()),
         ..LimitOptions::default()
@@ -79,7 +89,7 @@ async fn whoever_may_send_several_at_once_leaves_as_much_to_one_who_may_not() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x");
     let with_burst = |burst| {
-        Limiter::new(&LimitOptions {
+        limiter(&LimitOptions {
             requests: a_minute(60),
             burst: NonZeroU32::new(burst).unwrap(),
             share: Some(LimitFile::open(&file).unwrap()),
@@ -165,7 +175,7 @@ async fn a_limit_of_tokens_that_only_another_process_keeps_is_kept_too() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x");
     let requests = sharing(&file, 600);
-    let tokens = Limiter::new(&LimitOptions {
+    let tokens = limiter(&LimitOptions {
         tokens: a_minute(6_000),
         share: Some(LimitFile::open(&file).unwrap()),
         ..LimitOptions::default()
@@ -265,7 +275,7 @@ async fn whoever_sets_no_limit_of_his_own_keeps_those_of_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x");
     let (one, other) = (sharing(&file, 60), sharing(&file, 60));
-    let none = Limiter::new(&LimitOptions {
+    let none = limiter(&LimitOptions {
         share: Some(LimitFile::open(&file).unwrap()),
         ..LimitOptions::default()
     });
@@ -322,7 +332,7 @@ async fn a_limit_that_nobody_kept_before_counts_what_others_of_its_kind_know() {
             share: share.then_some(file),
             ..LimitOptions::default()
         };
-        let limiter = Limiter::new(&options);
+        let limiter = limiter(&options);
         times(&limiter, 50).await;
         options.requests.a_day = NonZeroU64::new(60);
         limiter.set(&options);
@@ -415,7 +425,7 @@ async fn a_process_that_was_stopped_while_it_had_the_lock_stops_nobody_else() {
 
 /// Limits of a day are not spaced: so many are there at once, and then no more.
 fn a_day(file: &Path, requests: u64) -> Limiter {
-    Limiter::new(&LimitOptions {
+    limiter(&LimitOptions {
         requests: Rates {
             a_day: NonZeroU64::new(requests),
             ..Rates::default()
@@ -477,6 +487,68 @@ async fn what_stood_in_a_file_that_was_taken_away_is_in_the_next_one_whoever_mak
     times(&one, 1).await;
     let left = left(&other).await;
     assert!(left <= 9, "{left} are left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_state_that_is_put_back_takes_nothing_of_what_was_sent_since_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let (one, other) = (a_day(&file, 40), a_day(&file, 40));
+    times(&one, 2).await;
+    let older = std::fs::read(&file).unwrap();
+    times(&other, 3).await;
+    times(&one, 20).await;
+    std::fs::write(&file, &older).unwrap();
+    times(&one, 1).await;
+    assert_eq!(left(&other).await, 14);
+    // The same where somebody who knows no better goes on in it.
+    std::fs::write(&file, &older).unwrap();
+    let new = a_day(&file, 40);
+    times(&new, 1).await;
+    other.knows(0);
+    assert_eq!(left(&new).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_emptied_holds_again_what_was_sent_whoever_is_the_first_to_write() {
+    for is_seen_empty in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        let one = a_day(&file, 40);
+        times(&one, 30).await;
+        std::fs::write(&file, "").unwrap();
+        if is_seen_empty {
+            one.knows(0);
+        }
+        let other = a_day(&file, 40);
+        times(&other, 5).await;
+        times(&one, 1).await;
+        let left = left(&other).await;
+        assert!(left <= 9, "{left} are left, {is_seen_empty}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_state_with_the_same_number_is_not_the_one_that_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    let one = a_day(&file, 40);
+    times(&one, 1).await;
+    let mut older = std::fs::read(&file).unwrap();
+    times(&one, 20).await;
+    let latest = std::fs::read(&file).unwrap();
+    let number = |text: &[u8]| {
+        let places = [9, (1 << 20) + 9].map(|at| at..at + 16);
+        let there = places.into_iter().filter(|place| place.end <= text.len());
+        there
+            .max_by_key(|place| text[place.clone()].to_vec())
+            .unwrap()
+    };
+    let place = number(&older);
+    older[place].copy_from_slice(&latest[number(&latest)]);
+    std::fs::write(&file, &older).unwrap();
+    times(&one, 1).await;
+    assert_eq!(left(&a_day(&file, 40)).await, 18);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod adapting;
 #[cfg(test)]
 mod announcing;
 #[cfg(test)]
+#[path = "../../src/cases.rs"]
 mod cases;
 #[cfg(test)]
 mod classify;

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::cases::number;
 use crate::scripted::{Outcome, row, status};
 
 /// How a request ends while the endpoint is away.
@@ -277,11 +278,9 @@ fn play(seed: u64) -> Result<(), String> {
 
 #[test]
 fn a_short_run_outlives_an_endpoint_that_goes_away_for_a_time() {
-    let count = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let times = count("FUZZ_TIMES").unwrap_or(1);
-    let seeds = match count("FUZZ_SEED") {
+    let seeds = match number("FUZZ_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..100 * times,
+        None => 0..100 * number("FUZZ_TIMES").unwrap_or(1),
     };
     let played = seeds.filter_map(|seed| Some(format!("FUZZ_SEED={seed}: {}", play(seed).err()?)));
     let wrong: Vec<String> = played.take(5).collect();

@@ -138,6 +138,78 @@ fn both_prompts_are_checked() {
 }
 
 #[test]
+fn a_row_that_looks_like_a_good_one_and_is_none_is_found() {
+    let mut checker = Prompts::new(
+        Some(handlebars("{{#if a}}{{b}}{{/if}}{{c.d}}")),
+        handlebars("{{#if a}}{{b}}{{/if}}"),
+    )
+    .checker();
+    let fine = [
+        r#"{"a":"","c":{"d":1}}"#,
+        r#"{"a":false,"c":{"d":"x"}}"#,
+        r#"{"system_prompt_kwargs":{"a":"x","b":"x","c":{"d":1}},"user_prompt_kwargs":{"a":""}}"#,
+        r#"{"system_prompt_kwargs":{"c":{"d":1}},"user_prompt_kwargs":{"a":"x","b":"x"}}"#,
+    ];
+    let wrong = [
+        (r#"{"a":"x","c":{"d":1}}"#, 2),
+        (r#"{"a":"","c":{"e":1}}"#, 1),
+        (r#"{"a":"","c":"x"}"#, 1),
+        (
+            r#"{"system_prompt_kwargs":{"c":{"d":1},"a":"x","b":"x"},"user_prompt_kwargs":{"a":"x"}}"#,
+            1,
+        ),
+        (
+            r#"{"system_prompt_kwargs":{"c":{"d":1},"a":"x"},"user_prompt_kwargs":{"b":"x"}}"#,
+            1,
+        ),
+    ];
+    let mut lean = Prompts::new(None, handlebars("{{#if a}}{{b}}{{/if}}")).checker();
+    for _ in 0..2 {
+        for row in fine {
+            assert_eq!(checker.check(row).len(), 0, "{row}");
+        }
+        for (row, count) in wrong {
+            assert_eq!(checker.check(row).len(), count, "{row}");
+        }
+        // All of these are told apart without being parsed.
+        for (value, is_fine) in [
+            ("\"\"", true),
+            ("false", true),
+            ("null", true),
+            ("\"x\"", false),
+            ("7", false),
+            ("true", false),
+            ("0", true),
+            ("\"\\ud800\"", false),
+        ] {
+            let (row, kwargs) = (
+                format!("{{\"a\":{value}}}"),
+                format!("{{\"user_prompt_kwargs\":{{\"a\":{value}}}}}"),
+            );
+            for row in [row, kwargs] {
+                assert_eq!(lean.check(&row).is_empty(), is_fine, "{row}");
+            }
+            assert!(
+                lean.check(&format!("{{\"a\":{value},\"b\":1}}")).is_empty()
+                    || value.contains('\\')
+            );
+            let without_b = format!("{{\"a\":{value},\"b\":null}}");
+            assert_eq!(lean.check(&without_b).is_empty(), is_fine, "{without_b}");
+        }
+    }
+}
+
+#[test]
+fn the_same_kwargs_given_to_the_other_prompt_are_another_row() {
+    let system = handlebars("{{#if b}}{{a}}{{/if}}");
+    let mut checker = Prompts::new(Some(system), handlebars("{{a}}{{#if b}}x{{/if}}")).checker();
+    let fine = r#"{"user_prompt_kwargs":{"a":"x","b":"x"},"system_prompt_kwargs":{}}"#;
+    let wrong = r#"{"user_prompt_kwargs":{"a":"x"},"system_prompt_kwargs":{"b":"x"}}"#;
+    assert_eq!(checker.check(fine).len(), 0);
+    assert_eq!(checker.check(wrong).len(), 1);
+}
+
+#[test]
 fn kwargs_that_no_prompt_uses_are_counted() {
     let mut checker = Prompts::new(
         Some(handlebars("{{a}}")),

@@ -100,6 +100,9 @@ fn value() -> impl Strategy<Value = Value> {
         Just(json!("")),
         Just(json!("a")),
         Just(json!("text")),
+        Just(json!("a \"quoted\" one")),
+        // Half a character: nothing can print it.
+        Just(json!("HALF")),
         // Becomes a number that has to be kept as it is written.
         Just(json!("NUMBER")),
         Just(json!("ZERO")),
@@ -129,6 +132,7 @@ fn row() -> impl Strategy<Value = String> {
         let text = Value::Object(fields.collect()).to_string();
         text.replace("\"NUMBER\"", "1.10")
             .replace("\"ZERO\"", "-0.00")
+            .replace("\"HALF\"", "\"\\ud800\"")
     })
 }
 
@@ -186,6 +190,31 @@ proptest! {
         let prompt = Prompt::from_text("p", "{{x}}", Syntax::Handlebars).unwrap();
         let row = json!({ "x": value }).to_string();
         prop_assert_eq!(Prompts::new(None, prompt).render_row(&row).unwrap().user, value);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn rows_before_make_no_difference_to_the_check(
+        system in proptest::option::of(template(0, 2)), user in template(0, 2),
+        rows in proptest::collection::vec((row(), row(), 0..4_usize), 1..12),
+    ) {
+        let prompt = |text: &String| Prompt::from_text("p", text, Syntax::Handlebars).unwrap();
+        let prompts = Prompts::new(system.as_ref().map(prompt), prompt(&user));
+        let mut checker = prompts.checker();
+        // Each row comes twice, so that it is met as one that is known.
+        for (one, other, form) in rows.iter().chain(&rows) {
+            let row = match form {
+                0 => format!(r#"{{"user_prompt_kwargs":{one},"system_prompt_kwargs":{other}}}"#),
+                1 => format!(r#"{{"system_prompt_kwargs":{other},"a":1}}"#),
+                _ => one.clone(),
+            };
+            let problems = checker.check(&row);
+            prop_assert_eq!(&problems, &prompts.checker().check(&row), "{:?} {} {}", system, user, row);
+            prop_assert_eq!(problems.is_empty(), prompts.render_row(&row).is_ok(), "{:?} {} {}", system, user, row);
+        }
     }
 }
 

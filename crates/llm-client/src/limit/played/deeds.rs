@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use super::*;
 use crate::Rates;
+use crate::announced::Announced;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
