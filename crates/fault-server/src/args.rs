@@ -22,6 +22,8 @@ Examples:
       every row is put off once
   --rpm 60
       good answers, sixty a minute at most
+  --concurrency 8 --busy-status 503 --latency-ms 1000
+      a server with eight slots that turns away whoever finds none free
   --down 10-40
       good answers, but nobody listens from the tenth to the fortieth second
 
@@ -56,6 +58,9 @@ pub(crate) struct Arguments {
     /// Requests at the same time; whoever exceeds it gets 429.
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<usize>,
+    /// What whoever exceeds --concurrency gets instead of 429: this status, at once and without a word.
+    #[arg(long, value_name = "STATUS", requires = "concurrency", value_parser = clap::value_parser!(u16).range(400..600))]
+    pub(crate) busy_status: Option<u16>,
     /// Seconds after the start between which nobody listens; may be repeated.
     #[arg(long, value_name = "FROM-TO", value_parser = stretch)]
     pub(crate) down: Vec<Stretch>,

@@ -109,6 +109,7 @@ impl Connection {
         let (status, body) = match turn.act {
             Act::Good => (200, turn.values.fill(GOOD)),
             Act::Limited(_) => (429, LIMITED.to_owned()),
+            Act::Busy(status, words) => (status, words.to_owned()),
             Act::Status(status) => (status, String::new()),
             Act::Fault(fault) => match fault.play {
                 Play::NotProcessed { goaway: true } => return Ok(Ended::Yes),

@@ -29,6 +29,8 @@ pub struct Plan {
     pub(crate) fault_latency: Option<Latency>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) concurrency: Option<usize>,
+    /// What whoever exceeds that gets, where it is not 429.
+    pub(crate) busy: Option<(u16, &'static str)>,
     pub(crate) outages: Vec<Outage>,
     pub(crate) hurry: u32,
     pub(crate) text: Arc<dyn Fn(&Question) -> String + Send + Sync>,
@@ -132,6 +134,7 @@ impl Plan {
             fault_latency: None,
             limits: Vec::new(),
             concurrency: None,
+            busy: None,
             outages: Vec::new(),
             hurry: 1,
             text: Arc::new(|question| format!("<draft>answer to row {}</draft>", question.row)),
@@ -172,6 +175,12 @@ impl Plan {
     /// Questions at the same time, at most; whoever exceeds it gets 429.
     pub fn concurrency(mut self, most: usize) -> Plan {
         self.concurrency = Some(most);
+        self
+    }
+
+    /// What whoever exceeds [`concurrency`](Plan::concurrency) gets instead of 429: a status, and the words of the body.
+    pub fn busy(mut self, status: u16, words: &'static str) -> Plan {
+        self.busy = Some((status, words));
         self
     }
 

@@ -36,6 +36,7 @@ pub(crate) async fn play(
             let headers: Vec<_> = headers.collect();
             whole(stream, &answer(429, &headers, LIMITED.as_bytes())).await
         }
+        Act::Busy(status, words) => whole(stream, &answer(status, &[], words.as_bytes())).await,
         Act::Status(status) => whole(stream, &answer(status, &[], b"")).await,
     }
 }

@@ -77,6 +77,9 @@ fn plan(arguments: &Arguments) -> Plan {
     if let Some(most) = arguments.concurrency {
         plan = plan.concurrency(most);
     }
+    if let Some(status) = arguments.busy_status {
+        plan = plan.busy(status, "");
+    }
     for (from, to) in &arguments.down {
         plan = plan.outage(*from, *to, Down::Refused);
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 use crate::http::Request;
-use crate::plan::{Down, Plan, Window};
+use crate::plan::{Down, Latency, Plan, Window};
 use crate::question::Question;
 use crate::seen::{Asked, Got, Seen};
 
@@ -39,6 +39,8 @@ pub(crate) enum Act {
     Fault(&'static Fault),
     /// 429, with the time to wait where it is told.
     Limited(Option<Duration>),
+    /// More at the same time than planned, with a status and words of its own.
+    Busy(u16, &'static str),
     Status(u16),
 }
 
@@ -100,6 +102,8 @@ impl Shared {
         let act = self.act(&mut state, &question, arrival, &values, now);
         let latency = match (act, self.plan.fault_latency) {
             (Act::Fault(_), Some(latency)) => latency,
+            // It has no slot for it to wait in.
+            (Act::Busy(..), _) => Latency::None,
             _ => self.plan.latency,
         };
         state.under_way += 1;
@@ -112,7 +116,7 @@ impl Shared {
             got: match act {
                 Act::Good => Got::Good,
                 Act::Fault(fault) => Got::Fault(fault.name),
-                Act::Limited(_) => Got::Limited,
+                Act::Limited(_) | Act::Busy(..) => Got::Limited,
                 Act::Status(status) => Got::Down(status),
             },
             tokens: values.prompt + values.completion,
@@ -149,7 +153,10 @@ impl Shared {
             .concurrency
             .is_some_and(|most| state.under_way >= most)
         {
-            return Act::Limited(None);
+            return match self.plan.busy {
+                Some((status, words)) => Act::Busy(status, words),
+                None => Act::Limited(None),
+            };
         }
         let tokens = values.prompt + values.completion;
         let mut full = state.windows.iter_mut().filter_map(|window| {

@@ -29,8 +29,6 @@ const FULL: f64 = 0.85;
 const COST: f64 = 0.02;
 /// The same trial comes again after so many latencies at the earliest, and after this time at the latest.
 const AGAIN: (u32, Duration) = (8, Duration::from_secs(600));
-/// What is kept of a level that the endpoint pushed back.
-const CUT: f64 = 0.7;
 /// How near to such a level it goes, and how far beyond once that is forgiven.
 const BELOW: f64 = 0.9;
 const BEYOND: f64 = 1.1;
@@ -150,9 +148,9 @@ impl Adapt {
         }
     }
 
-    /// The endpoint pushed back, with so many slots taken.
-    pub(crate) fn pushed_back(&mut self, now: Instant, slots: usize) {
-        let level = slots.min(self.level);
+    /// The endpoint pushed back with so many under way, of which so many are to be kept.
+    pub(crate) fn pushed_back(&mut self, now: Instant, under_way: usize, kept: usize) {
+        let level = under_way.min(self.level).max(1);
         let for_so_long = match self.avoided {
             Some(before) if level as f64 >= BELOW * before.level as f64 => {
                 (before.for_so_long * 2).min(AVOIDED.1)
@@ -165,7 +163,7 @@ impl Adapt {
             for_so_long,
         });
         self.base = None;
-        self.go_home(((level as f64 * CUT) as usize).max(1));
+        self.go_home(kept.min(self.level).max(1));
         self.up_from = None;
     }
 
@@ -448,7 +446,7 @@ mod tests {
         let mut bursts = Bursts::new(1000);
         bursts.many(14);
         assert!(bursts.adapt.level() >= 64);
-        bursts.adapt.pushed_back(bursts.now, 50);
+        bursts.adapt.pushed_back(bursts.now, 50, 35);
         assert_eq!(bursts.adapt.level(), 35);
         let mut levels = Vec::new();
         for _ in 0..110 {
@@ -459,7 +457,7 @@ mod tests {
         // A little above it first, and twice as long a wait when that is pushed back too.
         bursts.until_above(45);
         assert_eq!(bursts.adapt.level(), 55);
-        bursts.adapt.pushed_back(bursts.now, 55);
+        bursts.adapt.pushed_back(bursts.now, 55, 38);
         let again = bursts.now;
         bursts.until_above(55);
         let after = bursts.now - again;
@@ -488,7 +486,7 @@ mod tests {
     fn one_request_at_a_time_is_the_least() {
         let mut bursts = Bursts::new(1);
         bursts.many(50);
-        bursts.adapt.pushed_back(bursts.now, 1);
+        bursts.adapt.pushed_back(bursts.now, 1, 1);
         bursts.many(50);
         assert_eq!(bursts.adapt.level(), 1);
     }

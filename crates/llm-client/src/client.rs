@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Plain;
+use crate::crowd::Crowd;
 use crate::estimate::Estimator;
 use crate::gate::Gate;
 use crate::hold::Hold;
@@ -45,6 +46,7 @@ pub struct Client {
     pub(crate) estimator: Estimator,
     pub(crate) gate: Gate,
     pub(crate) outage: Outage,
+    pub(crate) crowd: Crowd,
     /// Cancelled after the first error that concerns every question.
     pub(crate) halted: CancellationToken,
     /// Whether the endpoint ever gave a good answer.
@@ -64,6 +66,7 @@ impl Client {
             estimator: Estimator::default(),
             gate: Gate::new(options.concurrency, options.adaptive),
             outage: Outage::default(),
+            crowd: Crowd::default(),
             halted: CancellationToken::new(),
             succeeded: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),

@@ -1,5 +1,4 @@
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,9 +6,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::adapt::Adapt;
+use crate::fixed::Fixed;
 use crate::queue::{Lane, Place, Queue};
 
-/// What is kept of the concurrency when the endpoint asks for less.
+/// What is kept of what was under way when the endpoint asks for less.
 const CUT: f64 = 0.7;
 /// A change of what the gate finds best is told when so much time has passed since the last one ...
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -25,24 +25,22 @@ pub(crate) struct Gate {
     state: Mutex<State>,
     /// Rises whenever the gate closes: who entered before must not send any more.
     epoch: watch::Sender<u64>,
-    /// Whether there is an [`Adapt`]: asked for each request.
-    adaptive: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
     phase: Phase,
     limit: usize,
-    /// The limit of the moment: cut by pauses, grown again by good answers.
-    allowed: usize,
+    /// How many may be under way, unless the gate finds that out by itself.
+    fixed: Fixed,
     entered: usize,
-    /// Good answers since the allowance last grew.
-    good: usize,
-    /// Answers since the allowance was last cut.
-    since_cut: Option<usize>,
+    /// When a refusal last lowered what may be under way.
+    lowered: Option<Instant>,
+    /// Those of the entered whose request has left.
+    under_way: usize,
     /// Pauses without a good answer between them.
     pauses: u32,
-    /// There where the gate finds out by itself how many are best; then `allowed` follows it.
+    /// There where the gate finds out by itself how many are best.
     adapt: Option<Adapt>,
     /// What was last told of it.
     told: Option<(usize, Instant)>,
@@ -95,6 +93,17 @@ pub(crate) enum Why {
     Away(String),
 }
 
+/// What a pause is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// More requests in some time than the endpoint allows.
+    TooFast,
+    /// More than it can work on.
+    Busy,
+    /// Nobody is there.
+    Away,
+}
+
 /// What becomes of a request that was put off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PutOff {
@@ -124,10 +133,10 @@ impl Gate {
         let mut state = State {
             phase: Phase::Open,
             limit: limit.get(),
-            allowed: limit.get(),
+            fixed: Fixed::new(limit.get()),
             entered: 0,
-            good: 0,
-            since_cut: None,
+            lowered: None,
+            under_way: 0,
             pauses: 0,
             adapt: None,
             told: None,
@@ -140,7 +149,6 @@ impl Gate {
         Gate {
             state: Mutex::new(state),
             epoch: watch::Sender::new(0),
-            adaptive: AtomicBool::new(adaptive),
         }
     }
 
@@ -192,13 +200,11 @@ impl Gate {
     /// So many from now on. A running cut stays.
     pub(crate) fn set_limit(&self, limit: NonZeroUsize) {
         let mut state = self.lock();
-        let is_whole = state.adapt.take().is_some() || state.allowed == state.limit;
-        state.allowed = match is_whole {
-            true => limit.get(),
-            false => state.allowed.min(limit.get()),
-        };
+        match state.adapt.take() {
+            Some(_) => state.fixed = Fixed::new(limit.get()),
+            None => state.fixed.set_limit(limit.get()),
+        }
         state.limit = limit.get();
-        self.adaptive.store(false, Ordering::Relaxed);
         state.waiting.wake_first();
     }
 
@@ -211,11 +217,10 @@ impl Gate {
                 state.adapt(|adapt, _| adapt.set_max(most.get()));
             }
             false => {
-                let level = state.allowed;
+                let level = state.fixed.level();
                 state.begin_to_adapt(most, Some(level));
             }
         }
-        self.adaptive.store(true, Ordering::Relaxed);
         state.waiting.wake_first();
     }
 
@@ -247,7 +252,7 @@ impl Gate {
         let first = state.waiting.is_first(ticket.place);
         let enter = match &state.phase {
             Phase::Stopped => return Err(Stopped),
-            Phase::Open => first && state.entered < state.allowed,
+            Phase::Open => first && state.entered < state.allowed(),
             Phase::Paused { until, .. } => first && *until <= now,
             Phase::Probing { .. } => false,
         };
@@ -312,29 +317,30 @@ enum Turn {
 }
 
 impl State {
-    /// An answer to a request that was sent as things are now.
-    fn count(&mut self) {
-        self.since_cut = self.since_cut.map(|answers| answers.saturating_add(1));
-    }
-
-    /// Once in a full round of answers, however many of them ask for less.
-    fn cut(&mut self) {
-        if self.since_cut.is_none_or(|answers| answers >= self.allowed) {
-            self.allowed = ((self.allowed as f64 * CUT) as usize).max(1);
-            self.since_cut = Some(0);
-            self.good = 0;
+    /// So many may be under way now.
+    fn allowed(&self) -> usize {
+        match &self.adapt {
+            Some(adapt) => adapt.level(),
+            None => self.fixed.level(),
         }
     }
 
-    fn grow(&mut self) {
-        if self.adapt.is_some() {
-            return;
+    /// The endpoint asks for less.
+    fn cut(&mut self, cause: Cause) {
+        let (under_way, kept) = (self.under_way, self.share_of_those_under_way());
+        match cause {
+            _ if self.adapt.is_some() => {
+                self.adapt(|adapt, now| adapt.pushed_back(now, under_way, kept));
+            }
+            _ if !self.fixed.is_due() => {}
+            Cause::Busy => self.fixed.was_full(under_way, kept),
+            Cause::TooFast | Cause::Away => self.fixed.lower(kept),
         }
-        self.good += 1;
-        if self.good >= self.allowed {
-            self.good = 0;
-            self.allowed = (self.allowed + 1).min(self.limit);
-        }
+    }
+
+    /// Of what really was under way: who waits for a permit has asked for nothing, and nor has a slot that is free.
+    fn share_of_those_under_way(&self) -> usize {
+        (self.under_way as f64 * CUT) as usize
     }
 }
 
@@ -342,7 +348,6 @@ impl State {
     fn begin_to_adapt(&mut self, most: NonZeroUsize, level: Option<usize>) {
         let adapt = Adapt::new(most.get(), level);
         self.limit = most.get();
-        self.allowed = adapt.level();
         self.adapt = Some(adapt);
         self.told = None;
         self.begun += 1;
@@ -355,7 +360,6 @@ impl State {
         };
         let now = Instant::now();
         what(adapt, now);
-        self.allowed = adapt.level();
         let settled = adapt.settled();
         let (told, at) = *self.told.get_or_insert((settled, now));
         let times = settled.max(told) as f64 / settled.min(told) as f64;
@@ -389,7 +393,7 @@ pub(crate) struct Slot<'a> {
     gate: &'a Gate,
     epoch: u64,
     probe: bool,
-    /// When its request left, and who looks at that.
+    /// When its request left, and who looked at that then.
     sent: Option<(u32, Instant)>,
     /// Those of the answer, where it was paid for.
     tokens: Option<u64>,
@@ -411,24 +415,22 @@ impl<'a> Slot<'a> {
 
     /// A request leaves with it.
     pub(crate) fn sent(&mut self) {
-        if !self.gate.adaptive.load(Ordering::Relaxed) {
-            return;
-        }
+        let now = Instant::now();
         let mut state = self.gate.lock();
         self.ended(&mut state);
-        let begun = state.begun;
-        state.adapt(|adapt, now| {
-            adapt.sent(now);
-            self.sent = Some((begun, now));
-        });
+        state.under_way += 1;
+        self.sent = Some((state.begun, now));
+        state.adapt(|adapt, now| adapt.sent(now));
     }
 
     /// The last request that left with it is no longer under way.
     fn ended(&mut self, state: &mut State) {
         let (sent, tokens) = (self.sent.take(), self.tokens.take());
-        if let Some((begun, sent)) = sent
-            && begun == state.begun
-        {
+        let Some((begun, sent)) = sent else {
+            return;
+        };
+        state.under_way -= 1;
+        if begun == state.begun {
             state.adapt(|adapt, now| adapt.ended(now, sent, tokens));
         }
     }
@@ -457,33 +459,29 @@ impl<'a> Slot<'a> {
             state.adapt(|adapt, _| adapt.interrupted());
         }
         state.pauses = 0;
-        state.count();
-        state.grow();
+        if state.adapt.is_none() {
+            state.fixed.good();
+        }
         state.waiting.wake_first();
     }
 
-    /// The endpoint wants a pause, because there were too many requests or for a reason of its own. `wait` gets the
-    /// number of pauses in a row, from 1.
+    /// The endpoint wants a pause. `wait` gets the number of pauses in a row, from 1.
     pub(crate) fn pause(
         &mut self,
         why: Why,
-        too_many: bool,
+        cause: Cause,
         hinted: bool,
         wait: impl FnOnce(u32) -> Duration,
     ) -> PutOff {
         let mut state = self.gate.lock();
         let fresh = self.is_open();
+        state.fixed.answered();
         if fresh {
             state.pauses += 1;
-            state.count();
-            let slots = state.entered;
-            match state.adapt.is_some() {
-                false => state.cut(),
-                // One that goes alone says nothing about how many may.
-                true if too_many && !self.probe => {
-                    state.adapt(|adapt, now| adapt.pushed_back(now, slots));
-                }
-                true => state.adapt(|adapt, _| adapt.interrupted()),
+            match cause {
+                Cause::TooFast | Cause::Busy if !self.probe => state.cut(cause),
+                // One that goes alone says nothing about how many may, nor does an endpoint that is away.
+                _ => state.adapt(|adapt, _| adapt.interrupted()),
             }
         }
         let wait = wait(state.pauses.max(1));
@@ -508,6 +506,29 @@ impl<'a> Slot<'a> {
             Phase::Open => PutOff::Alone(wait),
             Phase::Paused { until, .. } => PutOff::Behind(until.saturating_duration_since(now)),
             Phase::Probing { .. } | Phase::Stopped => PutOff::Behind(Duration::ZERO),
+        }
+    }
+
+    /// Whether it goes alone, after a pause.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// The endpoint works on `accepted`, and this was one too many. Whoever left before that was known brings no news.
+    pub(crate) fn refused(&mut self, accepted: usize) {
+        let mut state = self.gate.lock();
+        let Some((_, sent)) = self.sent else {
+            return;
+        };
+        if !self.is_open() || state.lowered.is_some_and(|lowered| sent <= lowered) {
+            return;
+        }
+        state.lowered = Some(Instant::now());
+        let slots = state.under_way;
+        let kept = state.share_of_those_under_way().max(accepted);
+        match state.adapt.is_some() {
+            false => state.fixed.was_full(slots, kept),
+            true => state.adapt(|adapt, now| adapt.pushed_back(now, slots, kept)),
         }
     }
 
@@ -547,3 +568,6 @@ impl Drop for Slot<'_> {
         state.waiting.wake_first();
     }
 }
+
+#[cfg(test)]
+mod tests;

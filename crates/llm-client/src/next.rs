@@ -4,7 +4,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::classify::classify_read;
-use crate::gate::{PutOff, Slot, Why};
+use crate::crowd::{Left, Refusal};
+use crate::gate::{Cause, PutOff, Slot, Why};
 use crate::outage::{Away, Fault, Met, Sign, Stretch};
 use crate::pace::Slowed;
 use crate::question::{Came, HTML, Question};
@@ -14,6 +15,8 @@ use crate::{Budget, Error, ErrorKind, Event, Reply, Verdict};
 const NOBODY_THERE: u32 = 3;
 /// While the endpoint is away, the wait before the next probe grows no further than after so many.
 const PROBES: u32 = 4;
+/// Nor does that of a row that was one too many, as long as others get answers.
+const TURNS: u32 = 4;
 
 /// What becomes of a question after an outcome.
 pub(crate) enum Next<'a> {
@@ -30,23 +33,13 @@ pub(crate) enum Next<'a> {
     },
 }
 
-/// Why everybody waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// More requests in some time than the endpoint allows.
-    TooFast,
-    /// More than it can work on.
-    Busy,
-    /// Nobody is there.
-    Away,
-}
-
 impl<'a> Question<'a> {
     pub(crate) fn judge(&mut self, came: Came, mut slot: Slot<'a>) -> Next<'a> {
         let Came {
             outcome,
             reading,
             sent,
+            left,
             said,
         } = came;
         let verdict = classify_read(&outcome, reading, &self.classify_options());
@@ -83,8 +76,17 @@ impl<'a> Question<'a> {
                 self.warn_of_unknown(class, &message);
                 self.give_back();
                 let sign = Sign::of(class, &outcome);
+                let refusal = match sign {
+                    Some(_) if Sign::may_be_full(class) => self.client.crowd.refused(left),
+                    _ => Refusal::Unclear,
+                };
+                if let Refusal::TooMany { accepted } = refusal
+                    && !self.client.outage.is_on()
+                {
+                    return self.ask_less(class, message, hint, slot, accepted);
+                }
                 let met = sign
-                    .filter(|_| self.client.has_succeeded())
+                    .filter(|_| self.client.has_succeeded() && refusal != Refusal::Alone)
                     .map(|sign| self.met(sign, sent, hint));
                 if let Some(away) = met.and_then(|met| met.away) {
                     return self.wait_for_endpoint(class, message, hint, slot, away);
@@ -94,13 +96,16 @@ impl<'a> Question<'a> {
                 }
                 // What the endpoint asks for holds, whoever has found it back.
                 let stretch = met.map(|met| met.stretch).filter(|_| hint.is_none());
-                self.repeat(class, message, budget, hint, stretch)
+                self.repeat(class, message, budget, hint, (stretch, left))
             }
             Verdict::Pause {
                 class,
                 message,
                 hint,
-            } => self.pause(class, message, hint, slot),
+            } => {
+                self.client.crowd.put_off(left);
+                self.pause(class, message, hint, slot)
+            }
             Verdict::StopRun {
                 class,
                 message,
@@ -184,17 +189,55 @@ impl<'a> Question<'a> {
         self.put_off(class, reason, hint, slot, Cause::Away)
     }
 
+    /// The endpoint works on others, and this was one too many: fewer go at once. It costs the row no attempt.
+    fn ask_less(
+        &mut self,
+        class: &'static str,
+        message: String,
+        hint: Option<Duration>,
+        mut slot: Slot<'a>,
+        accepted: usize,
+    ) -> Next<'a> {
+        // The one that goes alone after a pause is no reason to let the others go.
+        if slot.is_probe() {
+            return self.put_off(class, message, hint, slot, Cause::Busy);
+        }
+        slot.refused(accepted);
+        drop(slot);
+        let turn = self.spent.turned_away().min(TURNS);
+        let wait = self.client.schedule.wait(turn, hint);
+        if self.too_old_after(wait) {
+            return Next::Settled(Err(self.too_old(class, &message)));
+        }
+        self.call.event(&Event::Retrying {
+            class,
+            message: message.clone(),
+            after: wait,
+        });
+        Next::BackOff {
+            class,
+            message,
+            wait,
+            stretch: None,
+        }
+    }
+
     fn repeat(
         &mut self,
         class: &'static str,
         message: String,
         budget: Budget,
         hint: Option<Duration>,
-        stretch: Option<Stretch>,
+        (stretch, left): (Option<Stretch>, Left),
     ) -> Next<'a> {
         let options = &self.client.options.retry;
         let never = !self.client.has_succeeded();
-        if Sign::is_nobody_there(class) && self.spent.not_reached() >= NOBODY_THERE && never {
+        if Sign::is_nobody_there(class)
+            && self.spent.not_reached() >= NOBODY_THERE
+            && never
+            // Else there may be answers on their way.
+            && self.client.crowd.accepted(left) == 0
+        {
             return self.halt(
                 "endpoint_down",
                 self.with_address(message),
@@ -257,11 +300,11 @@ impl<'a> Question<'a> {
             Cause::Away => PROBES,
             Cause::TooFast | Cause::Busy => u32::MAX,
         };
-        let (why, too_many) = match cause {
-            Cause::Away => (Why::Away(message.clone()), false),
-            Cause::TooFast | Cause::Busy => (Why::Asked(message.clone()), true),
+        let why = match cause {
+            Cause::Away => Why::Away(message.clone()),
+            Cause::TooFast | Cause::Busy => Why::Asked(message.clone()),
         };
-        let put_off = slot.pause(why, too_many, hint.is_some(), |nth| {
+        let put_off = slot.pause(why, cause, hint.is_some(), |nth| {
             self.client.schedule.wait(nth.min(longest), hint)
         });
         drop(slot);

@@ -119,6 +119,11 @@ impl Sign {
         }
     }
 
+    /// Whether an endpoint to which too many come at once may answer so.
+    pub(crate) fn may_be_full(class: &str) -> bool {
+        matches!(class, "unavailable" | "connect")
+    }
+
     /// Whether it is a reason to stop where the endpoint never gave an answer.
     pub(crate) fn is_nobody_there(class: &str) -> bool {
         UNREACHABLE.contains(&class) || GATEWAY.contains(&class)
@@ -126,6 +131,11 @@ impl Sign {
 }
 
 impl Outage {
+    /// Whether the endpoint is known to be away.
+    pub(crate) fn is_on(&self) -> bool {
+        self.lock().away.is_some()
+    }
+
     /// A number for a question, which is alive until [`left`](Outage::left).
     pub(crate) fn joined(&self) -> u64 {
         self.alive.fetch_add(1, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::{self, Reading};
+use crate::crowd::Left;
 use crate::gate::{Slot, Stopped, Wait, Why};
 use crate::next::Next;
 use crate::outage::Stretch;
@@ -49,6 +50,8 @@ pub(crate) struct Came {
     pub(crate) reading: Option<Reading>,
     /// When it left, by the clock that stands still while the client is held.
     pub(crate) sent: Instant,
+    /// The same by the clock that never stands still, and among how many.
+    pub(crate) left: Left,
     /// Whether it has been said that the endpoint works.
     pub(crate) said: bool,
 }
@@ -283,15 +286,20 @@ impl<'a> Question<'a> {
         tracing::debug!(attempt, system = ?self.request.system, user = ?self.request.user, "asking");
         slot.sent();
         let start = Instant::now();
+        let leaving = self.client.crowd.leaves();
         let outcome = self.client.model.ask(self.request, attempt).await;
-        Box::pin(self.keep(outcome, sent, start, reserved, slot)).await
+        let left = leaving.ended();
+        if outcome.as_ref().is_ok_and(Answer::is_paid) {
+            self.client.crowd.answered(left);
+        }
+        Box::pin(self.keep(outcome, (sent, left), start, reserved, slot)).await
     }
 
     /// Makes an answer safe.
     async fn keep(
         &self,
         outcome: Result<Answer, TransportError>,
-        sent: Instant,
+        (sent, left): (Instant, Left),
         start: Instant,
         reserved: Reserved<'a>,
         slot: &mut Slot<'_>,
@@ -346,6 +354,7 @@ impl<'a> Question<'a> {
             outcome,
             reading,
             sent,
+            left,
             said,
         })
     }

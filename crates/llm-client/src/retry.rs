@@ -62,6 +62,8 @@ pub(crate) struct Spent {
     unreachable: u32,
     /// Attempts that an outage may have cost.
     signs: u32,
+    /// Refusals because too many came at once.
+    turned_away: u32,
 }
 
 impl Spent {
@@ -107,6 +109,12 @@ impl Spent {
     pub(crate) fn not_reached(&mut self) -> u32 {
         self.unreachable += 1;
         self.unreachable
+    }
+
+    /// Counts that it was one too many, which costs nothing; says how often that was so.
+    pub(crate) fn turned_away(&mut self) -> u32 {
+        self.turned_away += 1;
+        self.turned_away
     }
 
     /// Counts a fault that an outage may have been the cause of.

@@ -24,10 +24,28 @@ struct Shape {
     /// How fast each request is worked on, from 0 to 1, with so many at once and so many seconds after the
     /// start.
     speed: fn(usize, f64) -> f64,
-    /// Above so many at once it answers 429, with this `Retry-After`.
-    refuses_above: Option<(usize, Option<&'static str>)>,
+    /// Above so many at once it refuses.
+    refuses_above: Option<(usize, Refusal)>,
     /// Whether long answers are what takes long; else all are as long as each other.
     by_length: bool,
+}
+
+/// What those above its limit get from an endpoint.
+#[derive(Clone, Copy)]
+struct Refusal {
+    status: u16,
+    body: &'static str,
+    retry_after: Option<&'static str>,
+}
+
+impl Refusal {
+    const fn of(status: u16, body: &'static str, retry_after: Option<&'static str>) -> Refusal {
+        Refusal {
+            status,
+            body,
+            retry_after,
+        }
+    }
 }
 
 struct Endpoint {
@@ -171,7 +189,7 @@ impl Model for Endpoint {
                 let mut state = self.state.lock().unwrap();
                 self.catch_up(&mut state);
                 match self.shape.refuses_above {
-                    Some((most, hint)) if state.open.len() >= most => Err(hint),
+                    Some((most, refusal)) if state.open.len() >= most => Err(refusal),
                     _ => {
                         let work = work(&mut state.luck, self.sigma);
                         let number = state.joined;
@@ -190,10 +208,11 @@ impl Model for Endpoint {
                     hears.await.unwrap();
                     Ok(Answer::from_body(200, self.body(work)))
                 }
-                Err(hint) => {
+                Err(refusal) => {
                     sleep(Duration::from_millis(50)).await;
-                    let mut answer = Answer::from_body(429, "");
-                    answer.headers = Headers::from_pairs(hint.map(|hint| ("retry-after", hint)));
+                    let mut answer = Answer::from_body(refusal.status, refusal.body);
+                    let hint = refusal.retry_after.map(|hint| ("retry-after", hint));
+                    answer.headers = Headers::from_pairs(hint);
                     Ok(answer)
                 }
             }
@@ -375,10 +394,34 @@ fn a_limit_that_is_not_told_is_kept_below() {
         let shape = Shape {
             name: "429 above 40",
             speed: |_, _| 1.0,
-            refuses_above: Some((40, hint)),
+            refuses_above: Some((40, Refusal::of(429, "", hint))),
             by_length: false,
         };
         is_found(shape, USUAL, 1024, TIME);
+    }
+}
+
+#[test]
+fn a_server_that_has_no_slot_for_more_is_kept_near_its_slots() {
+    for (body, hint) in [
+        ("", None),
+        ("", Some("1")),
+        (
+            "server busy, please try again. maximum pending requests exceeded",
+            None,
+        ),
+    ] {
+        let shape = Shape {
+            name: "503 above 40",
+            speed: |_, _| 1.0,
+            refuses_above: Some((40, Refusal::of(503, body, hint))),
+            by_length: false,
+        };
+        let levels = is_found(shape, USUAL, 1024, TIME);
+        assert!(
+            levels.iter().all(|level| (20..=48).contains(level)),
+            "{levels:?}"
+        );
     }
 }
 

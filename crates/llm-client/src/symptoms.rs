@@ -144,6 +144,19 @@ impl Failure {
             "slow down",
             "at capacity",
             "too busy",
+            "server busy",
+            "server is busy",
+            "currently busy",
+            "model is busy",
+            "no slot available",
+            "no slots available",
+            "no available slot",
+            "maximum pending requests",
+            "too many pending requests",
+            "too many concurrent requests",
+            "maximum concurrent requests",
+            "queue is full",
+            "queue full",
         ])
     }
 

@@ -242,6 +242,39 @@ pub(super) const FAULTS: &[Fault] = &[
     )
     .says("status 503"),
     pause(
+        "overloaded-pending",
+        OVERLOADED,
+        "503 of a server whose queue is full",
+        answer(
+            503,
+            error!(
+                "server busy, please try again. maximum pending requests exceeded",
+                "api_error",
+                "unavailable"
+            ),
+        ),
+    )
+    .seen_in("ollama")
+    .says("status 503: server busy, please try again"),
+    pause(
+        "overloaded-slots",
+        OVERLOADED,
+        "503 of a server all of whose slots are taken",
+        answer(
+            503,
+            r#"{"error":{"code":503,"message":"no slot available","type":"unavailable_error"}}"#,
+        ),
+    )
+    .seen_in("llama.cpp")
+    .says("status 503: no slot available"),
+    pause(
+        "overloaded-queue",
+        OVERLOADED,
+        "503 with plain text: the queue is full",
+        answer(503, "Request queue is full"),
+    )
+    .says("status 503: Request queue is full"),
+    pause(
         "overloaded-with-retry-after",
         OVERLOADED,
         "529 with `Retry-After: 1`",

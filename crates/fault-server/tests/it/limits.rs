@@ -76,3 +76,23 @@ async fn more_at_the_same_time_than_planned_are_refused_and_counted() {
     assert_eq!(statuses, ["200", "200", "429"]);
     assert_eq!(server.seen().at_once, 3);
 }
+
+#[tokio::test]
+async fn what_more_at_the_same_time_get_may_be_another_status_and_comes_at_once() {
+    let slow = Latency::Fixed(Duration::from_millis(300));
+    let plan = Plan::good().latency(slow).concurrency(1);
+    let server = FaultServer::start(plan.busy(503, "no slot available")).unwrap();
+    let mut first = Line::to(server.address()).await.unwrap();
+    first.send(0).await.unwrap();
+    let mut second = Line::to(server.address()).await.unwrap();
+    while server.seen().total() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let refused = second.ask(1).await;
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.ends_with("no slot available"),
+        "{refused}"
+    );
+    assert!(first.answer().await.starts_with("HTTP/1.1 200"));
+    assert!(second.ask(1).await.starts_with("HTTP/1.1 200"));
+}

@@ -6,6 +6,8 @@ mod adapting;
 #[cfg(test)]
 mod announcing;
 #[cfg(test)]
+mod busy;
+#[cfg(test)]
 #[path = "../../src/cases.rs"]
 mod cases;
 #[cfg(test)]
