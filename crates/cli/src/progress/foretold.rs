@@ -90,7 +90,11 @@ impl Bench {
         };
         assert_eq!(report.counts.pending, 0, "{report}");
         let took = begin.elapsed().as_secs_f64();
-        Told { left, took, latency_s }
+        Told {
+            left,
+            took,
+            latency_s,
+        }
     }
 }
 
