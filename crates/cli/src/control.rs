@@ -32,6 +32,8 @@ const LONGEST_LINE: usize = 4096;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Whoever has something to ask says it sooner.
 const LISTENS: Duration = Duration::from_secs(2);
+/// So often the run has its turn between a change and the reply: a wait that would be longer might outlast the run.
+const TURNS: usize = 4;
 /// So many may ask at the same time.
 const TALKS: usize = 32;
 
@@ -154,7 +156,7 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    fn obey(&self, order: Order) -> Reply {
+    async fn obey(&self, order: Order) -> Reply {
         let steering = &self.steering;
         let (mut but, mut keep) = (None, None);
         match order {
@@ -173,6 +175,10 @@ impl Wheel {
                     self.screen.note(but);
                 }
                 keep = how_to_keep(told);
+                // Those who wait find out what they wait for now, and the reply tells it.
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                }
             }
             Order::Pause | Order::Resume if self.stop.is_stopping() => {
                 return Reply::Refused(ENDING.to_owned());
@@ -357,7 +363,7 @@ async fn talk(read: OwnedReadHalf, mut write: OwnedWriteHalf, wheel: &Wheel) -> 
     let mut limited = tokio::io::BufReader::new(read.take(LONGEST_LINE as u64));
     limited.read_until(b'\n', &mut line).await?;
     let reply = match serde_json::from_slice::<Order>(&line) {
-        Ok(order) => wheel.obey(order),
+        Ok(order) => wheel.obey(order).await,
         Err(error) => Reply::Refused(format!("this is no order: {error}")),
     };
     let mut text = serde_json::to_vec(&reply)?;

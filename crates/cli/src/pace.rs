@@ -1,7 +1,9 @@
 //! How fast rows are done lately, and how long the others will take.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// So far back counts.
 const LATELY: Duration = Duration::from_secs(60);
@@ -49,34 +51,49 @@ impl Pace {
     }
 }
 
-/// The rows that wait for a limit: how many, and how long the last of them does.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Queue {
-    pub(crate) rows: u64,
-    pub(crate) longest: Duration,
+/// All that tells how long the other rows will take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ahead {
+    /// Rows in a second.
+    pub(crate) rate: Option<f64>,
+    /// Until the last request has left, as far as the limits go; `None` where there are none.
+    pub(crate) sending: Option<Duration>,
+    /// From a request to its answer.
+    pub(crate) latency: Duration,
+    /// As much of it as is left for those that left last.
+    pub(crate) rest: Duration,
+    /// Requests at the same time.
+    pub(crate) places: u64,
+    /// Requests that have yet to leave.
+    pub(crate) requests: u64,
+    /// Nothing leaves before.
+    pub(crate) pause: Duration,
 }
 
-impl Queue {
-    /// Seconds from one row to the next.
-    fn space(self) -> f64 {
-        self.longest.as_secs_f64() / self.rows.max(1) as f64
+impl Ahead {
+    /// How long so many rows will take. Under limits that is not what it was until now: how many left lately tells how
+    /// full the windows were, not how fast it goes.
+    pub(crate) fn left(&self, rows: u64) -> Option<Duration> {
+        let seconds = match self.sending {
+            Some(_) => self.by_places(),
+            None => self.rate.map(|rate| rows as f64 / rate),
+        };
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let time = time.and_then(|time| time.checked_add(self.pause));
+        let last = match self.requests {
+            0 => self.rest,
+            _ => self.latency,
+        };
+        let by_limit = self.sending.map(|sending| sending + last);
+        by_limit.into_iter().chain(time).max()
     }
-}
 
-/// How long so many rows will take, as fast as they go lately or as a limit lets them, after a pause.
-pub(crate) fn left(
-    rows: u64,
-    rate: Option<f64>,
-    queue: Option<Queue>,
-    pause: Duration,
-) -> Option<Duration> {
-    let rows = rows as f64;
-    let by_rate = rate.map(|rate| rows / rate);
-    let by_limit = queue.map(|queue| rows * queue.space());
-    let seconds = by_rate.into_iter().chain(by_limit).reduce(f64::max)?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()?
-        .checked_add(pause)
+    /// Seconds, if all places are always taken.
+    fn by_places(&self) -> Option<f64> {
+        let rounds = self.requests as f64 / self.places as f64;
+        let seconds = rounds * self.latency.as_secs_f64() + self.rest.as_secs_f64();
+        Some(seconds).filter(|seconds| seconds.is_finite())
+    }
 }
 
 #[cfg(test)]
@@ -118,17 +135,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_takes_as_long_as_the_limit_makes_it_and_the_pause_before() {
+    fn without_a_limit_what_is_left_takes_as_long_as_before_and_the_pause() {
         let minutes = |count: u64| Duration::from_secs(count * 60);
-        let queue = Queue {
-            rows: 20,
-            longest: minutes(20),
+        let ahead = Ahead {
+            rate: Some(1.0),
+            pause: minutes(2),
+            ..Ahead::default()
         };
+        assert_eq!(ahead.left(60), Some(minutes(3)));
         assert_eq!(
-            left(29, Some(0.1), Some(queue), Duration::ZERO),
-            Some(minutes(29))
+            Ahead {
+                rate: None,
+                ..ahead
+            }
+            .left(60),
+            None
         );
-        assert_eq!(left(60, Some(1.0), None, minutes(2)), Some(minutes(3)));
-        assert_eq!(left(60, None, None, minutes(2)), None);
     }
 }

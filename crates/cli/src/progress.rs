@@ -3,20 +3,26 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_generation::pipeline::{RowId, WaitReason};
-use data_generation::{Event, Observer};
+use data_generation::{Event, Observer, Steering};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::fit::{self, Part, STAYS};
 use crate::output::{self, counted};
-use crate::pace::{Pace, Queue, left};
+use crate::pace::{Ahead, Pace};
 
 /// How often a bar is drawn.
 pub(crate) const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// So many requests tell how many of them are in vain.
+const ENOUGH: u64 = 10;
+/// So many requests tell how long one takes.
+const LATELY: u32 = 20;
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,14 @@ struct State {
     rows: Option<u64>,
     before: u64,
     pace: Pace,
+    /// Of requests that have come to an end: how many, how many of them in vain, and how long they took.
+    answered: u64,
+    in_vain: u64,
+    latency: Duration,
+    /// When the last one left.
+    last_left: Option<Instant>,
+    /// Knows the limits.
+    steering: Option<Steering>,
     last_line: Instant,
     /// What each waiting row waits for.
     waiting: HashMap<RowId, Wait>,
@@ -62,8 +76,6 @@ struct State {
 struct Wait {
     on: String,
     reason: WaitReason,
-    /// From its beginning.
-    at_most: Option<Duration>,
     until: Option<Instant>,
 }
 
@@ -90,6 +102,11 @@ impl Screen {
             rows: None,
             before: 0,
             pace: Pace::default(),
+            answered: 0,
+            in_vain: 0,
+            latency: Duration::ZERO,
+            last_left: None,
+            steering: None,
             last_line: now,
             waiting: HashMap::new(),
             pause: None,
@@ -113,6 +130,11 @@ impl Screen {
     /// Whether it is found out on the way how many may be in flight.
     pub(crate) fn adapts(&self, adapts: bool) {
         self.0.adapts.store(adapts, Ordering::Relaxed);
+    }
+
+    /// Who knows the limits.
+    pub(crate) fn steered_by(&self, steering: Steering) {
+        self.state().steering = Some(steering);
     }
 
     /// Whether somebody has asked to send nothing.
@@ -149,8 +171,7 @@ impl Screen {
             return;
         }
         let mut state = self.state();
-        let is_paused = is_paused(&state);
-        state.pace.look(Instant::now(), self.done(), is_paused);
+        self.look(&mut state);
         match self.0.style {
             Style::Bar => {
                 let columns = output::columns();
@@ -178,6 +199,42 @@ impl Screen {
             }
             Style::Lines | Style::Quiet => {}
         }
+    }
+
+    /// Brings what is known of the pace up to date.
+    fn look(&self, state: &mut State) {
+        let is_paused = is_paused(state);
+        state.pace.look(Instant::now(), self.done(), is_paused);
+    }
+
+    /// How long so many rows will take; `None` where nobody can tell yet.
+    fn left(&self, state: &State, rows: u64) -> Option<Duration> {
+        let (pause, in_flight) = (rest_of_pause(state), self.in_flight());
+        // How many requests a row needs.
+        let each = match state.answered {
+            ENOUGH.. => {
+                state.answered as f64 / state.answered.saturating_sub(state.in_vain).max(1) as f64
+            }
+            _ => 1.0,
+        };
+        let requests = (rows.saturating_sub(in_flight) as f64 * each).ceil() as u64;
+        let since = state
+            .last_left
+            .map_or(Duration::ZERO, |last| last.elapsed());
+        let steering = state.steering.as_ref();
+        // How long an answer takes only answers tell.
+        let is_known = state.answered > 0 || in_flight == 0;
+        let steering = steering.filter(|_| is_known);
+        let ahead = Ahead {
+            rate: state.pace.rate(self.done()),
+            sending: steering.and_then(|steering| steering.time_to_send(requests, pause)),
+            latency: state.latency,
+            rest: state.latency.saturating_sub(since),
+            places: self.0.places.load(Ordering::Relaxed),
+            requests,
+            pause,
+        };
+        ahead.left(rows)
     }
 
     /// Takes the bar away.
@@ -223,7 +280,7 @@ impl Screen {
             .map(|rows| rows.saturating_sub(done + state.before));
         // How long somebody's pause lasts he alone knows.
         if let Some(rows) = rows.filter(|rows| *rows > 0 && !state.held)
-            && let Some(left) = left(rows, rate, queue(state), rest_of_pause(state))
+            && let Some(left) = self.left(state, rows)
         {
             parts.push(Part::new(6, format!("{} left", duration(left))));
         }
@@ -265,20 +322,6 @@ fn rest_of_pause(state: &State) -> Duration {
     let until = state.pause.as_ref().map(|(_, until)| *until);
     let left = until.and_then(|until| until.checked_duration_since(Instant::now()));
     left.unwrap_or_default()
-}
-
-/// Those who wait for a limit that spaces them. The limit of a day does not.
-fn queue(state: &State) -> Option<Queue> {
-    let spaced = |wait: &&Wait| {
-        matches!(
-            wait.reason,
-            WaitReason::RequestLimit | WaitReason::TokenLimit
-        )
-    };
-    let waits = state.waiting.values().filter(spaced);
-    let rows = waits.clone().count() as u64;
-    let longest = waits.filter_map(|wait| wait.at_most).max()?;
-    Some(Queue { rows, longest })
 }
 
 /// What most of the waiting rows wait for, in so many columns.
@@ -332,7 +375,7 @@ impl Observer for Screen {
                 let mut state = self.state();
                 (state.rows, state.before) = (*rows, *finished);
                 state.pace = Pace::default();
-                state.pace.look(Instant::now(), self.done(), false);
+                self.look(&mut state);
                 drop(state);
                 inner.bar.set_length(rows.unwrap_or(0));
                 self.note(&opening(
@@ -347,8 +390,18 @@ impl Observer for Screen {
             }
             Event::Warning { message } => self.note(&format!("warning: {message}")),
             Event::Places { places } => inner.places.store(*places as u64, Ordering::Relaxed),
-            Event::Sending { .. } => drop(inner.in_flight.fetch_add(1, Ordering::Relaxed)),
-            Event::Answered { .. } => drop(inner.in_flight.fetch_sub(1, Ordering::Relaxed)),
+            Event::Sending { .. } => {
+                inner.in_flight.fetch_add(1, Ordering::Relaxed);
+                self.state().last_left = Some(Instant::now());
+            }
+            Event::Retrying { .. } => self.state().in_vain += 1,
+            Event::Answered { latency, .. } => {
+                inner.in_flight.fetch_sub(1, Ordering::Relaxed);
+                let mut state = self.state();
+                state.answered += 1;
+                let weight = u32::try_from(state.answered).map_or(LATELY, |n| n.min(LATELY));
+                state.latency = (state.latency * (weight - 1) + *latency) / weight;
+            }
             Event::Spent {
                 prompt_tokens,
                 completion_tokens,
@@ -369,7 +422,6 @@ impl Observer for Screen {
                     Wait {
                         on: (*on).to_owned(),
                         reason: *reason,
-                        at_most: *at_most,
                         until,
                     },
                 );
@@ -466,127 +518,6 @@ fn duration(time: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_short_and_have_their_unit() {
-        assert_eq!(
-            [0, 9_999, 12_345, 1_234_567].map(short),
-            ["0", "9999", "12.3k", "1.23M"]
-        );
-        let shown =
-            [0, 59, 119, 121, 7199, 9000].map(|seconds| duration(Duration::from_secs(seconds)));
-        assert_eq!(shown, ["0 s", "59 s", "119 s", "3 min", "120 min", "2.5 h"]);
-    }
-
-    #[test]
-    fn what_most_rows_wait_for_is_said_and_a_pause_before_all_else() {
-        let screen = Screen::with_style(Style::Lines, true);
-        let id = |digit: &str| RowId::from_hex(&digit.repeat(32)).unwrap();
-        let wait = |id, reason, on| {
-            screen.event(&Event::Waiting {
-                id,
-                reason,
-                on,
-                at_most: None,
-            })
-        };
-        let said = || waiting(&screen.state(), 80);
-        wait(id("1"), WaitReason::Slot, "a free slot");
-        assert_eq!(said(), None, "waiting for a slot is no news");
-        wait(id("2"), WaitReason::RequestLimit, "the rate limit");
-        assert_eq!(said().as_deref(), Some("1 row waits for the rate limit"));
-        screen.event(&Event::Paused {
-            message: "the endpoint asked for it",
-            wait: Duration::from_secs(12),
-        });
-        assert_eq!(
-            said().as_deref(),
-            Some("paused 12 s: the endpoint asked for it")
-        );
-        screen.event(&Event::WaitEnded { id: id("2") });
-        screen.state().pause = None;
-        assert_eq!(said(), None);
-        screen.event(&Event::Places { places: 24 });
-        assert_eq!(
-            screen.text(&screen.state(), 80),
-            "0 rows · 0 failed · 0 in flight · 0 tokens · offline"
-        );
-        screen.adapts(true);
-        assert_eq!(
-            screen.text(&screen.state(), 80),
-            "0 rows · 0 failed · 0 in flight of 24 (auto) · 0 tokens · offline"
-        );
-        screen.adapts(false);
-        assert_eq!(
-            screen.text(&screen.state(), 80),
-            "0 rows · 0 failed · 0 in flight · 0 tokens · offline"
-        );
-    }
-
-    #[test]
-    fn at_eighty_columns_the_tokens_and_the_time_stay_and_nothing_is_cut() {
-        let screen = Screen::with_style(Style::Bar, false);
-        screen.adapts(true);
-        screen.event(&Event::Places { places: 24 });
-        screen.0.ok.store(1_200, Ordering::Relaxed);
-        screen.0.in_flight.store(12, Ordering::Relaxed);
-        screen.0.tokens.store(63_600, Ordering::Relaxed);
-        let mut state = screen.state();
-        state.rows = Some(5_000);
-        let began = Instant::now();
-        state.pace.look(began, 0, false);
-        let now = began + Duration::from_secs(30);
-        state.pace.look(now, 1_200, false);
-        let whole = "1200/5000 · 0 failed · 12 in flight of 24 (auto) · 40.0 rows/s · 95 s left · 63.6k tokens";
-        assert_eq!(screen.text(&state, 200), whole);
-        assert_eq!(
-            screen.text(&state, 80 - BAR - 1),
-            "1200/5000 · 0 failed · 12 in flight · 95 s left · 63.6k tokens"
-        );
-        assert_eq!(screen.text(&state, 25), "1200/5000 · 63.6k tokens");
-    }
-
-    #[test]
-    fn only_a_limit_that_spaces_requests_says_how_long_the_others_will_take() {
-        let screen = Screen::with_style(Style::Bar, false);
-        let wait = |digit: &str, reason, seconds| {
-            screen.event(&Event::Waiting {
-                id: RowId::from_hex(&digit.repeat(32)).unwrap(),
-                reason,
-                on: "something",
-                at_most: Some(Duration::from_secs(seconds)),
-            });
-        };
-        let queued = || queue(&screen.state()).map(|queue| (queue.rows, queue.longest.as_secs()));
-        wait("1", WaitReason::DayLimit, 9_000);
-        wait("2", WaitReason::BackOff, 900);
-        assert_eq!(queued(), None);
-        wait("3", WaitReason::TokenLimit, 20);
-        wait("4", WaitReason::RequestLimit, 10);
-        assert_eq!(queued(), Some((2, 20)));
-    }
-
-    #[test]
-    fn a_pause_of_ones_own_is_called_so_and_nobody_guesses_how_long_it_lasts() {
-        let screen = Screen::with_style(Style::Bar, false);
-        let mut state = screen.state();
-        state.rows = Some(100);
-        let began = Instant::now();
-        state.pace.look(began, 0, false);
-        let now = began + Duration::from_secs(5);
-        state.pace.look(now, 0, false);
-        screen.0.ok.store(10, Ordering::Relaxed);
-        assert!(screen.text(&state, 80).contains("45 s left"));
-        drop(state);
-        screen.held(true);
-        assert_eq!(screen.waits(), None);
-        let state = screen.state();
-        assert!(!screen.text(&state, 80).contains("left"));
-        assert_eq!(
-            waiting(&state, 80).as_deref(),
-            Some("paused by `datagen ctl pause`; `datagen ctl resume` goes on")
-        );
-    }
-}
+mod foretold;
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,7 @@ pub(crate) fn carry_out<'a>(
         .build()
         .map_err(|error| Failure::io("could not start", &error))?;
     let (stop, steering) = (StopHandle::new(), Steering::new());
+    screen.steered_by(steering.clone());
     let (opened, folder) = watch::channel(None);
     let job = within(&room, built, job, &screen)
         .stop_handle(&stop)

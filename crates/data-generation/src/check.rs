@@ -1,6 +1,6 @@
 //! Rows against prompts, before the first request.
 
-use data_generation_llm_client::{estimate_tokens, least_tokens};
+use data_generation_llm_client::{LimitOptions, estimate_tokens, least_tokens};
 use data_generation_pipeline_core::{Check, Conclusion};
 use data_generation_templating::{Prompts, RowChecker};
 
@@ -8,15 +8,9 @@ use data_generation_templating::{Prompts, RowChecker};
 pub(crate) struct PromptCheck {
     prompts: Prompts,
     checker: RowChecker,
-    limit: Option<TokenLimit>,
-}
-
-/// What a prompt alone must not exceed.
-struct TokenLimit {
-    setting: &'static str,
-    tokens: u64,
-    /// A row of fewer bytes cannot be above it, and is not rendered.
-    row_bytes: u64,
+    limits: LimitOptions,
+    /// A row of fewer bytes cannot be above them, and is not rendered.
+    row_bytes: Option<u64>,
 }
 
 impl PromptCheck {
@@ -24,41 +18,32 @@ impl PromptCheck {
         PromptCheck {
             prompts: prompts.clone(),
             checker: prompts.checker(),
-            limit: None,
+            limits: LimitOptions::default(),
+            row_bytes: None,
         }
     }
 
-    /// Also finds rows whose prompt alone is above this limit of tokens.
-    pub(crate) fn below(mut self, limit: Option<(&'static str, u64)>) -> PromptCheck {
+    /// Also finds rows whose prompt alone is above a limit of tokens.
+    pub(crate) fn below(mut self, limits: LimitOptions) -> PromptCheck {
         let system = self.prompts.system().map(|prompt| prompt.source().len());
         let texts = (system.unwrap_or(0) + self.prompts.user().source().len()) as u64;
-        self.limit = limit.map(|(setting, tokens)| TokenLimit {
-            setting,
-            tokens,
-            row_bytes: tokens.saturating_mul(8).saturating_sub(texts),
-        });
+        let most = limits.most_tokens();
+        self.row_bytes = most.map(|tokens| tokens.saturating_mul(8).saturating_sub(texts));
+        self.limits = limits;
         self
     }
 
     /// What is wrong with a row that never fits into the limit.
     fn above_limit(&self, row: &str) -> Option<String> {
-        let limit = self.limit.as_ref()?;
-        if (row.len() as u64) < limit.row_bytes {
+        if (row.len() as u64) < self.row_bytes? {
             return None;
         }
         let messages = self.prompts.render_row(row).ok()?;
         let of = |tokens: fn(&str) -> u64| {
             messages.system.as_deref().map_or(0, tokens) + tokens(&messages.user)
         };
-        (of(least_tokens) >= limit.tokens).then(|| {
-            format!(
-                "the prompt alone has about {} tokens, and `{}` is {}: it never fits; raise the limit if the endpoint \
-                 allows more, or shorten the row",
-                of(estimate_tokens),
-                limit.setting,
-                limit.tokens
-            )
-        })
+        self.limits
+            .never_fits(of(least_tokens), of(estimate_tokens))
     }
 }
 

@@ -220,9 +220,7 @@ impl DataGenerationPipeline {
     ///
     /// When the rows cannot be read, or are a stream; what is wrong with them is in what it returns.
     pub fn check(&self, rows: impl IntoSource) -> Result<CheckedRows, Error> {
-        // A run fails such a row alone, and at once.
-        let limit = crate::limits::lowest_of_tokens(&self.settings);
-        let mut check = PromptCheck::new(&self.prompts).below(limit);
+        let mut check = self.check_of_rows();
         Ok(check_rows(
             rows.into_source(),
             &mut check,
@@ -275,7 +273,13 @@ impl DataGenerationPipeline {
     }
 
     pub(crate) fn check_of_rows(&self) -> PromptCheck {
-        PromptCheck::new(&self.prompts)
+        let check = PromptCheck::new(&self.prompts);
+        if self.is_offline() {
+            // It keeps no limits.
+            return check;
+        }
+        let Settings { model, limits, .. } = &self.settings;
+        check.below(limits::options(model, limits))
     }
 
     pub(crate) fn place(&self) -> Place {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use data_generation_config::Origins;
-use data_generation_llm_client::{LimitFile, LimitOptions, Rates};
+use data_generation_llm_client::{Client, LimitFile, LimitOptions, Rates};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -330,6 +330,15 @@ pub(crate) fn a_minute(rate: Option<RateLimit>) -> (Option<NonZeroU64>, bool) {
         Some(RateLimit::PerMinute(requests)) => (Some(NonZeroU64::from(requests)), false),
         Some(RateLimit::Auto) => (None, true),
         None => (None, false),
+    }
+}
+
+/// What is kept, as people read it.
+pub(crate) fn in_words(client: &Client) -> String {
+    let kept = client.limits();
+    match kept.is_empty() {
+        true => "no limits are kept".to_owned(),
+        false => format!("kept: {}", kept.join(", ")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use data_generation_llm_client::{Client, LimitOptions};
 use serde_json::{Value, json};
@@ -186,6 +186,14 @@ impl Steering {
         }
     }
 
+    /// How long until so many more requests have left, if none does before so much time has passed and each leaves as
+    /// soon as the limits let it. `None` before the run has begun, where nothing is limited, or where nobody knows yet
+    /// how many tokens a request costs.
+    pub fn time_to_send(&self, requests: u64, after: Duration) -> Option<Duration> {
+        let client = self.lock().client.clone()?;
+        client.time_to_send(requests, after)
+    }
+
     /// There is somebody to steer.
     pub(crate) fn attach(
         &self,
@@ -270,7 +278,7 @@ impl State {
             if let Some(recall) = &self.recall {
                 recall.for_new_limits(client, now, under_way);
             }
-            tracing::info!(limits = ?self.limits, "the limits were changed");
+            tracing::info!("the limits were changed: {}", limits::in_words(client));
         }
         if let (Some(limit), Some(concurrency)) = (concurrency, &mut self.concurrency) {
             note("run.concurrency_limit", json!(limit));

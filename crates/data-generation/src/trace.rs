@@ -16,7 +16,7 @@ impl Observer for Trace {
                 unjudged,
                 ..
             } => {
-                tracing::info!(run_dir = %run_dir.display(), ?rows, finished, unjudged, "started");
+                tracing::info!(run_dir = %run_dir.display(), rows, finished, unjudged, "started");
             }
             Event::Warning { message } => tracing::warn!("{}", one_line(message)),
             Event::Waiting {

@@ -203,6 +203,14 @@ impl Client {
     /// Learns from an answer to earlier requests of this kind how long answers are.
     pub fn learn_usage(&self, usage: Usage) {
         self.estimator.answered(usage.of_answer());
+        self.limiter.learn_cost(usage.counted());
+    }
+
+    /// How long until so many more requests have left, if none does before so much time has passed and each leaves as
+    /// soon as the limits let it. `None` where nothing is limited, or where nobody knows yet how many tokens a request
+    /// costs.
+    pub fn time_to_send(&self, requests: u64, after: Duration) -> Option<Duration> {
+        self.limiter.time_to_send(requests, after)
     }
 
     /// The most tokens that a request of this model is likely to cost, of whose prompt this is a guess.

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::LimitKind;
 use crate::meter::Meter;
 
+mod forecast;
+
 /// Microseconds on a clock that never runs backwards.
 pub(crate) type Micros = u64;
 

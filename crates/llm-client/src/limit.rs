@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Limit, Micros};
@@ -13,9 +13,13 @@ use crate::queue::{Lane, Place, Queue};
 use crate::share::{Books, News, Share};
 use crate::{LimitKind, LimitOptions};
 
+mod forecast;
+mod heard;
 mod permit;
 mod told;
 
+use forecast::Cost;
+use heard::Heard;
 pub use permit::Permit;
 use permit::Ticket;
 
@@ -73,6 +77,8 @@ struct State {
     waiting: Queue,
     /// What it waits for, and the others behind it too.
     first_waits_for: Option<Limit>,
+    /// What one request costs.
+    cost: Cost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +155,7 @@ impl Limiter {
             pace: Pace::default(),
             waiting: Queue::default(),
             first_waits_for: None,
+            cost: Cost::default(),
         };
         let start = BEFORE + start;
         if options.share.is_some() {
@@ -180,8 +187,9 @@ impl Limiter {
     }
 
     /// Waits for a permit for a request of so many tokens; they are counted anew whenever its turn has come,
-    /// because what is known of them grows. `on_wait` hears what it waits for, where it does, and again when that becomes
-    /// another: the limit in words, its kind, and the time until the next permit.
+    /// because what is known of them grows. `on_wait` hears what it waits for, where it does: the limit in words, its
+    /// kind, and the time until the permit as far as that can be known. It hears so again when that becomes another, and
+    /// when the end moves by more than a second.
     ///
     /// # Errors
     /// At once, when the wait until the next permit is longer than `longest`.
@@ -207,13 +215,7 @@ impl Limiter {
         mut on_wait: impl FnMut(&str, LimitKind, Duration),
     ) -> Result<Permit<'_>, TooLong> {
         let ticket = self.queue(lane);
-        let mut told = String::new();
-        let mut tell = |limit: String, kind, wait| {
-            if told != limit {
-                on_wait(&limit, kind, wait);
-                told = limit;
-            }
-        };
+        let mut heard = Heard::default();
         loop {
             match self.poll(ticket.place, need()) {
                 Front::Granted(permit) => return Ok(permit),
@@ -222,7 +224,9 @@ impl Limiter {
                     if wait > longest {
                         return Err(TooLong { limit, wait });
                     }
-                    tell(limit, kind, wait);
+                    if heard.is_news(&limit, kind, wait) {
+                        on_wait(&limit, kind, wait);
+                    }
                     // Others may give back what they did not use, and nobody tells us.
                     let time = match self.is_shared {
                         true => time.min(Instant::now() + LOOK_EVERY),
@@ -234,8 +238,14 @@ impl Limiter {
                     }
                 }
                 Front::Behind(limit, kind, wait) => {
-                    tell(limit, kind, wait);
-                    ticket.woken.notified().await;
+                    if heard.is_news(&limit, kind, wait) {
+                        on_wait(&limit, kind, wait);
+                    }
+                    // Those before him may cost more than they were thought to, and nobody tells him.
+                    match heard.doubts_at() {
+                        Some(time) => drop(timeout_at(time, ticket.woken.notified()).await),
+                        None => ticket.woken.notified().await,
+                    }
                 }
             }
         }
@@ -304,8 +314,7 @@ impl Limiter {
             return Front::Behind(what.to_owned(), LimitKind::Unknown, Duration::ZERO);
         }
         if !state.waiting.is_first(place) {
-            let (at, limit) = state.ledger.earliest(now, tokens);
-            // Exact for whoever has just come, and only he tells of it.
+            let (_, limit) = state.ledger.earliest(now, tokens);
             let ahead = state.waiting.ahead(place) as u64;
             let limit = state.first_waits_for.or(limit);
             let limit = limit.or_else(|| state.ledger.slowest(tokens));
@@ -313,8 +322,9 @@ impl Limiter {
                 .share
                 .as_ref()
                 .map_or(0, |share| share.others_waiting(now)) as u64;
-            let pace = state.ledger.pace(tokens).saturating_mul(others + 1);
-            let wait = (at - now).saturating_add(pace.saturating_mul(ahead));
+            let before = ahead.saturating_mul(others + 1).saturating_add(1);
+            let last = state.ledger.last_of(now, before, tokens);
+            let wait = last.map_or(0, |last| last - now);
             let kind = limit.map_or(LimitKind::Requests, Limit::kind);
             let limit = limit.map_or_else(String::new, |limit| state.why(limit, need, now));
             return Front::Behind(limit, kind, Duration::from_micros(wait));

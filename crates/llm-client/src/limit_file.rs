@@ -230,6 +230,11 @@ impl Locked<'_> {
         Ok(Some((Stamp::default(), Vec::new())))
     }
 
+    /// Whether nobody has ever written anything.
+    pub(crate) fn is_blank(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() == 0)
+    }
+
     /// Beside the state that is known, which stays until this one is whole.
     pub(crate) fn write(&self, known: Stamp, text: &[u8]) -> io::Result<Stamp> {
         let numbers = self.copies.iter().map(|(_, head)| head.stamp.number);

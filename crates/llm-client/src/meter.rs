@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Limit, MOST_TOKENS, Micros, Unit};
 
+mod forecast;
+
 const SECOND: Micros = 1_000_000;
 /// What was sent is remembered in so many pieces of a window.
 const PIECES: u64 = 600;

@@ -65,13 +65,19 @@ impl Queue {
         };
     }
 
-    /// How many are served before whoever stands at the end of his lane, if nobody else comes.
+    /// How many are served before whoever stands there, if nobody else comes: exact at the end of a lane, and at most so
+    /// many elsewhere.
     pub(crate) fn ahead(&self, place: Place) -> usize {
         let (own, other) = match place.lane {
             Lane::New => (&self.new, &self.again),
             Lane::Again => (&self.again, &self.new),
         };
-        let before = own.len().saturating_sub(1);
+        // Numbers are given to both lanes, so some of those between may stand in the other.
+        let first = own
+            .first_key_value()
+            .map_or(place.number, |(first, _)| *first);
+        let between = usize::try_from(place.number.saturating_sub(first)).unwrap_or(usize::MAX);
+        let before = between.min(own.len().saturating_sub(1));
         let turns = before + usize::from(self.turn != place.lane);
         before + other.len().min(turns)
     }
@@ -160,6 +166,21 @@ mod tests {
         ] {
             assert_eq!(served(lanes), (order.to_owned(), true), "{lanes}");
         }
+    }
+
+    #[test]
+    fn whoever_stands_in_the_middle_is_told_of_those_before_him_alone() {
+        let mut queue = Queue::default();
+        let places: Vec<Place> = (0..5).map(|_| queue.join(Lane::New).0).collect();
+        assert_eq!(
+            places
+                .iter()
+                .map(|place| queue.ahead(*place))
+                .collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4]
+        );
+        queue.leave(places[0]);
+        assert_eq!(queue.ahead(places[2]), 1);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use crate::LimitFile;
+use crate::kept::Origin;
 use crate::ledger::{Limit, Unit};
+use crate::reserve::never_fits;
 
 /// So much may be sent to an endpoint in any stretch of time. All of them hold at the same time.
 #[derive(Debug, Clone)]
@@ -59,6 +61,25 @@ impl LimitOptions {
     /// Whether there is anything to keep.
     pub fn is_none(&self) -> bool {
         !self.auto && self.limits().next().is_none()
+    }
+
+    /// The smallest limit of tokens: a request with more never fits.
+    pub fn most_tokens(&self) -> Option<u64> {
+        self.lowest_of_tokens().map(|limit| limit.amount)
+    }
+
+    /// Why a prompt that has at least so many tokens, and about so many, can never be sent: what a client says of it, too.
+    /// `None` where it may fit.
+    pub fn never_fits(&self, least: u64, about: u64) -> Option<String> {
+        let limit = self
+            .lowest_of_tokens()
+            .filter(|limit| least >= limit.amount)?;
+        Some(never_fits(about, limit, Origin::Setting(limit.setting())))
+    }
+
+    fn lowest_of_tokens(&self) -> Option<Limit> {
+        let limits = self.limits().filter(|limit| limit.unit == Unit::Tokens);
+        limits.min_by_key(|limit| limit.amount)
     }
 
     pub(crate) fn limits(&self) -> impl Iterator<Item = Limit> + use<> {

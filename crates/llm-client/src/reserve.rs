@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::kept::Origin;
+use crate::ledger::Limit;
 use crate::limit::{Need, Permit, TooLong};
 use crate::queue::Lane;
 use crate::reply::{estimate_tokens, least_tokens};
@@ -46,10 +47,8 @@ impl<'a> Reserved<'a> {
             // A row that fits is never failed by a guess; what is above a limit all the same goes alone, and the
             // endpoint says so.
             if guess >= limit.amount && least_of(request) >= limit.amount {
-                return Err(Refused::NeverFits(format!(
-                    "the prompt alone has about {guess} tokens, and the limit is {limit}: it never fits; {}",
-                    cure(limiter.origin(limit))
-                )));
+                let origin = limiter.origin(limit);
+                return Err(Refused::NeverFits(never_fits(guess, limit, origin)));
             }
         }
         let most = client.model.max_tokens();
@@ -132,6 +131,14 @@ impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         self.close(None);
     }
+}
+
+/// Why a prompt of about so many tokens cannot be sent, and what to do.
+pub(crate) fn never_fits(guess: u64, limit: Limit, origin: Origin) -> String {
+    format!(
+        "the prompt alone has about {guess} tokens, and the limit is {limit}: it never fits; {}",
+        cure(origin)
+    )
 }
 
 fn cure(origin: Origin) -> String {

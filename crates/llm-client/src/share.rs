@@ -40,6 +40,8 @@ pub(crate) struct Share {
     /// Another process has its lock for longer than anybody needs it.
     is_stuck: bool,
     has_told: bool,
+    /// Whether it has been told that the file held nothing of use.
+    is_begun_anew: bool,
     news: VecDeque<News>,
 }
 
@@ -105,6 +107,7 @@ impl Share {
             trouble: None,
             is_stuck: false,
             has_told: false,
+            is_begun_anew: false,
             news: VecDeque::new(),
         }
     }
@@ -172,17 +175,31 @@ impl Share {
             // Somebody put an older state back, or began anew: the file does not know what was sent since.
             ledger.is_unsaved = true;
         }
-        // A file that says something else is one of another version: it is written anew.
-        if let Ok(Read {
-            ledger: theirs,
-            members,
-        }) = serde_json::from_slice(&text)
-        {
-            ledger.take_over(theirs, now);
-            self.members.take_over(members, self.id, now);
+        match serde_json::from_slice(&text) {
+            Ok(Read {
+                ledger: theirs,
+                members,
+            }) => {
+                ledger.take_over(theirs, now);
+                self.members.take_over(members, self.id, now);
+            }
+            Err(_) if text.is_empty() && locked.is_blank()? => {}
+            // It is damaged, or of another version.
+            Err(_) if std::mem::replace(&mut self.is_begun_anew, true) => {}
+            Err(error) => self.tell_begun_anew(&error),
         }
         self.known = stamp;
         Ok(())
+    }
+
+    fn tell_begun_anew(&mut self, error: &serde_json::Error) {
+        let message = format!(
+            "{} holds nothing that can be read ({error}), so it is begun anew: what others with the same key sent before \
+             is not known",
+            self.file.path().display()
+        );
+        let class = "limits_begun_anew";
+        self.news.push_back(News { class, message });
     }
 
     fn write(&mut self, locked: &Locked<'_>, ledger: &Ledger) -> io::Result<()> {
@@ -205,7 +222,6 @@ impl Share {
                     "another process with the same key keeps {}: as long as it runs, this one keeps that too",
                     limits.join(" and ")
                 );
-                tracing::info!("{message}");
                 let class = "limits_of_another";
                 self.news.push_back(News { class, message });
             }
@@ -233,7 +249,6 @@ impl Share {
              and others with the same key do not hear of what it sends",
             self.file.path().display()
         );
-        tracing::warn!("{message}");
         let class = "limits_not_shared";
         self.news.push_back(News { class, message });
     }

@@ -1,6 +1,7 @@
 //! Limits over more than one command, on a clock that only tests can have.
 
 use std::future::IntoFuture;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -318,13 +319,36 @@ async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
     let pipeline = builder.build().unwrap();
     let long = "x".repeat(20_000);
     let start = Instant::now();
-    let report = pipeline.run(words(&["a", &long, "b"])).await.unwrap();
+    let refused = pipeline.run(words(&["a", &long, "b"])).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("rows:2: the prompt alone has about 5002 tokens"),
+        "{refused}"
+    );
+    assert!(times.lock().unwrap().is_empty(), "nothing is sent before");
+    // Where the limit is learnt, or set later, nobody can know before: such a row fails alone.
+    let builder = home.builder().own_model(timed().0);
+    let without = builder.build().unwrap();
+    let steering = Steering::new();
+    steering.set_token_limit(NonZeroU32::new(2_000));
+    let run = without.run(words(&["a", &long, "b"])).steering(&steering);
+    let report = run.await.unwrap();
+    assert_eq!((report.counts.ok, report.counts.failed), (2, 1));
+    let told = home.lines("failures.jsonl")[0]["error"].take();
+    assert_eq!(told["class"], "above_token_limit");
+    let home = Home::new();
+    let (says, times) = timed();
+    let builder = home.builder().own_model(says).token_limit(Some(2_000));
+    let pipeline = builder.build().unwrap();
+    let run = pipeline.run(words(&["a", &long, "b"])).skip_invalid();
+    let report = run.await.unwrap();
     assert_eq!((report.counts.ok, report.counts.failed), (2, 1));
     assert_eq!(times.lock().unwrap().len(), 2);
     assert!(start.elapsed() < Duration::from_secs(61));
     let error = home.lines("failures.jsonl")[0]["error"].take();
     insta::assert_snapshot!(error["message"].as_str().unwrap(), @"the prompt alone has about 5002 tokens, and the limit is 2000 tokens a minute: it never fits; raise `model.token_limit` if the endpoint allows more, or shorten the row");
-    assert_eq!(error["class"], "above_token_limit");
+    assert_eq!(error["class"], "invalid_row");
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,8 +359,8 @@ async fn a_row_that_never_fits_names_the_limit_that_it_is_above() {
         let builder = builder.token_limit(Some(90_000)).set(key, 300);
         let pipeline = builder.build().unwrap();
         let long = "x".repeat(4_000);
-        let report = pipeline.run(words(&[&long])).await.unwrap();
-        assert_eq!(report.counts.failed, 1);
+        let run = pipeline.run(words(&[&long])).skip_invalid();
+        assert_eq!(run.await.unwrap().counts.failed, 1);
         let error = home.lines("failures.jsonl")[0]["error"].take();
         let message = error["message"].as_str().unwrap();
         let cure = format!("raise `{key}` if the endpoint allows more");

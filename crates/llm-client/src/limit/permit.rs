@@ -43,6 +43,7 @@ impl Permit<'_> {
         }
         let now = self.limiter.now();
         let mut state = self.limiter.lock();
+        state.cost.learn(tokens);
         state.with_books(self.limiter, now, |books| {
             books.change().settle(now, &self.entry, tokens);
         });

@@ -692,3 +692,18 @@ async fn a_machine_that_is_busy_now_and_then_is_no_news() {
     }
     assert_eq!(limiter.news(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_nobody_can_read_is_begun_anew_and_that_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, told) in [(&b""[..], 0), (b"not what we write", 1)] {
+        std::fs::write(dir.path().join("x"), text).unwrap();
+        let limiter = sharing(&dir.path().join("x"), 60);
+        for _ in 0..3 {
+            limiter.acquire().await;
+        }
+        let news: Vec<News> = std::iter::from_fn(|| limiter.news()).collect();
+        assert_eq!(news.len(), told, "{news:?}");
+        assert!(news.iter().all(|news| news.class == "limits_begun_anew"));
+    }
+}

@@ -297,3 +297,51 @@ async fn a_prompt_as_long_as_the_limit_leaves_no_room_for_an_answer() {
     client.ask(&letters(3_900)).await.unwrap();
     assert_eq!(model.hits(), 1);
 }
+
+/// Until when somebody who waits for so many tokens is told that he does, each time that he is, and when he goes.
+async fn told_until(limiter: &Limiter, tokens: u64) -> (Vec<(Instant, Instant)>, Instant) {
+    let mut told = Vec::new();
+    let on_wait = |_: &str, _, wait| told.push((Instant::now(), Instant::now() + wait));
+    let permit = limiter.acquire_for(|| tokens, Duration::MAX, on_wait).await;
+    permit.unwrap();
+    (told, Instant::now())
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_longer_than_he_was_told_is_told_so_in_time() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let limiter = Limiter::new(&LimitOptions {
+        tokens: Rates {
+            a_minute: NonZeroU64::new(400),
+            ..Rates::default()
+        },
+        ..LimitOptions::default()
+    });
+    let start = Instant::now();
+    let permit = limiter
+        .acquire_for(|| 200, Duration::MAX, |_, _, _| {})
+        .await;
+    let dearer = async {
+        tokio::time::sleep(SECOND).await;
+        permit.unwrap().settle(400);
+    };
+    let waiting = join_all([(); 3].map(|()| told_until(&limiter, 200)));
+    let (told, ()) = tokio::join!(waiting, dearer);
+    for ((told, went), least) in told.iter().zip([55, 85, 115]) {
+        assert!(*went - start > SECOND * least, "{:?}", *went - start);
+        assert!((2..10).contains(&told.len()), "{told:?}");
+        let next = told[1..].iter().map(|(at, _)| at).chain([went]);
+        for ((_, until), next) in told.iter().zip(next) {
+            assert!(
+                *next <= *until + SECOND,
+                "he heard nothing for {:?}",
+                *next - *until
+            );
+        }
+        let (_, last) = told.last().unwrap();
+        assert!(
+            *last - *went <= SECOND && *went - *last <= SECOND,
+            "{told:?}"
+        );
+    }
+}

@@ -189,5 +189,5 @@ async fn for_something_else_than_at_first() {
     options.limits.auto = true;
     let client = client(&model, options);
     // For what the limits are for twenty seconds, and then for this one.
-    insta::assert_snapshot!(told(&client, 55).await.join("\n"), @"1 request a minute: 30 s, Some(30) more, 1 others");
+    insta::assert_snapshot!(told(&client, 55).await.join("\n"), @"1 request a minute: 30 s, Some(90) more, 1 others");
 }

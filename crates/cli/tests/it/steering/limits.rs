@@ -245,3 +245,38 @@ fn a_limit_that_is_set_while_a_run_works_counts_what_is_under_way() {
     assert!(said.contains(" a day is used up"), "{said}");
     assert_eq!(server.hits(), 8);
 }
+
+#[test]
+fn the_reply_tells_the_wait_as_it_is_after_the_change() {
+    let server = Server::start(|_| Answer::good("fine"));
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(30));
+    let limited = ["run", "--concurrency", "8", "--set", "model.rate_limit=6"];
+    let mut run = folder.datagen(limited).start();
+    let set = |value: &str| ctl(&folder, ["set", value]).exits(0).stderr;
+    run.until_lines(RESULT, 1);
+    run.until("the wait", |_| {
+        let shown = ctl(&folder, ["show"]).exits(0).stderr;
+        shown.contains("wait for the limit of 6 requests a minute")
+    });
+    let told = set("rate_limit=4");
+    assert!(
+        told.contains("wait for the limit of 4 requests a minute"),
+        "{told}"
+    );
+    let told = set("token_limit=1");
+    assert!(
+        told.contains("wait for the limit of 1 token a minute"),
+        "{told}"
+    );
+    let told = set("token_limit=null");
+    assert!(
+        told.contains("wait for the limit of 4 requests a minute"),
+        "{told}"
+    );
+    let told = set("rate_limit=auto");
+    assert!(!told.contains("a minute"), "{told}");
+    let told = set("rate_limit=6");
+    assert!(!told.contains("the first answer will tell"), "{told}");
+    run.signal(rustix::process::Signal::INT);
+    run.exits(130);
+}
