@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 /// Who has been under way for so many times as long as a refusal took was not refused.
 const LONGER: f64 = 1.5;
+/// So much longer than others none is refused, even where the machine is busy.
+const SURELY: Duration = Duration::from_secs(1);
 /// So long after a refusal an answer says that others get answers all the same, and so long that holds.
 const LATELY: Duration = Duration::from_secs(5);
 
@@ -96,10 +98,11 @@ impl Crowd {
         }
     }
 
-    /// So many have been under way for longer than a refusal takes, so that they are worked on: those that left before
-    /// a request that has just been refused.
-    pub(crate) fn accepted(&self, refused: Left) -> usize {
-        self.lock().accepted(refused, Instant::now())
+    /// Whether there may be answers on their way, where none has come yet: somebody has been under way for much longer
+    /// than the request took that has just been refused.
+    pub(crate) fn may_answer(&self, refused: Left) -> bool {
+        let state = self.lock();
+        state.accepted(refused, Instant::now(), SURELY) > 0
     }
 
     /// A request has been put off, so nobody has worked on it: those that left after it did so among one less.
@@ -113,7 +116,7 @@ impl Crowd {
         let mut state = self.lock();
         state.put_off(left);
         state.refused = Some(now);
-        let accepted = state.accepted(left, now);
+        let accepted = state.accepted(left, now, Duration::ZERO);
         let lately = |at: Option<Instant>| at.is_some_and(|at| now - at < LATELY);
         let beside = accepted > 0 || lately(state.answered_beside);
         let is_more = left.this.among > state.carried;
@@ -136,11 +139,12 @@ impl Crowd {
 }
 
 impl State {
-    fn accepted(&self, refused: Left, now: Instant) -> usize {
-        let took = now - refused.this.left;
-        let for_longer = |other: &&UnderWay| {
-            other.left < refused.this.left && now - other.left >= took.mul_f64(LONGER)
-        };
+    /// So many left before a request that has just been refused, and have been under way for longer than a refusal
+    /// takes, and for so long at the least: they are worked on.
+    fn accepted(&self, refused: Left, now: Instant, least: Duration) -> usize {
+        let long = (now - refused.this.left).mul_f64(LONGER).max(least);
+        let for_longer =
+            |other: &&UnderWay| other.left < refused.this.left && now - other.left >= long;
         self.under_way.values().take_while(for_longer).count()
     }
 

@@ -235,8 +235,7 @@ impl<'a> Question<'a> {
         if Sign::is_nobody_there(class)
             && self.spent.not_reached() >= NOBODY_THERE
             && never
-            // Else there may be answers on their way.
-            && self.client.crowd.accepted(left) == 0
+            && !self.client.crowd.may_answer(left)
         {
             return self.halt(
                 "endpoint_down",

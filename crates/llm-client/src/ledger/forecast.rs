@@ -1,6 +1,6 @@
 //! The same for all limits together.
 
-use super::{Ledger, Micros, Unit};
+use super::{Ledger, Micros};
 
 impl Ledger {
     /// When the last of so many requests of so many tokens may leave, if none does before `from`; `None` where nothing
@@ -11,16 +11,11 @@ impl Ledger {
         let last = meters.map(|meter| meter.last_of(from, requests, pace));
         last.max()
     }
-
-    /// Whether there is a limit of tokens.
-    pub(crate) fn counts_tokens(&self) -> bool {
-        self.limits().any(|limit| limit.unit == Unit::Tokens)
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Limit;
+    use super::super::{Limit, Unit};
     use super::*;
 
     const SECOND: Micros = 1_000_000;

@@ -38,7 +38,7 @@ impl Limiter {
     pub(crate) fn time_to_send(&self, requests: u64, after: Duration) -> Option<Duration> {
         let now = self.now();
         let mut state = self.lock();
-        let tokens = match state.ledger.counts_tokens() {
+        let tokens = match state.ledger.most_tokens().is_some() {
             true => state.cost.tokens()?,
             false => 0,
         };
