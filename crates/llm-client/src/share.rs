@@ -184,17 +184,19 @@ impl Share {
                 self.members.take_over(members, self.id, now);
             }
             Err(_) if text.is_empty() && locked.is_blank()? => {}
-            // It is damaged, or of another version.
+            Err(error) if !text.is_empty() => {
+                tracing::info!(%error, "the shared limits are of another version, and begun anew");
+            }
             Err(_) if std::mem::replace(&mut self.is_begun_anew, true) => {}
-            Err(error) => self.tell_begun_anew(&error),
+            Err(_) => self.tell_begun_anew(),
         }
         self.known = stamp;
         Ok(())
     }
 
-    fn tell_begun_anew(&mut self, error: &serde_json::Error) {
+    fn tell_begun_anew(&mut self) {
         let message = format!(
-            "{} holds nothing that can be read ({error}), so it is begun anew: what others with the same key sent before \
+            "{} holds nothing that can be read, so it is begun anew: what others with the same key sent before \
              is not known",
             self.file.path().display()
         );

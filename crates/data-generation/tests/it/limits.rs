@@ -415,7 +415,7 @@ fn a_row_that_never_fits_is_found_by_the_check_with_its_line() {
         .check(words(&["a", &fits, &long, &may_fit]))
         .unwrap();
     assert_eq!(checked.problems.total, 1);
-    insta::assert_snapshot!(checked.problems.first[0].to_string(), @"rows:3: the prompt alone has about 5002 tokens, and `model.token_limit` is 2000: it never fits; raise the limit if the endpoint allows more, or shorten the row");
+    insta::assert_snapshot!(checked.problems.first[0].to_string(), @"rows:3: the prompt alone has about 5002 tokens, and the limit is 2000 tokens a minute: it never fits; raise `model.token_limit` if the endpoint allows more, or shorten the row");
 }
 
 #[test]
