@@ -319,17 +319,17 @@ async fn whoever_waits_longer_than_he_was_told_is_told_so_in_time() {
     });
     let start = Instant::now();
     let permit = limiter
-        .acquire_for(|| 200, Duration::MAX, |_, _, _| {})
+        .acquire_for(|| 100, Duration::MAX, |_, _, _| {})
         .await;
     let dearer = async {
         tokio::time::sleep(SECOND).await;
         permit.unwrap().settle(400);
     };
-    let waiting = join_all([(); 3].map(|()| told_until(&limiter, 200)));
+    let waiting = join_all([(); 3].map(|()| told_until(&limiter, 100)));
     let (told, ()) = tokio::join!(waiting, dearer);
-    for ((told, went), least) in told.iter().zip([55, 85, 115]) {
+    for ((told, went), least) in told.iter().zip([55, 70, 85]) {
         assert!(*went - start > SECOND * least, "{:?}", *went - start);
-        assert!((2..10).contains(&told.len()), "{told:?}");
+        assert!((2..12).contains(&told.len()), "{told:?}");
         let next = told[1..].iter().map(|(at, _)| at).chain([went]);
         for ((_, until), next) in told.iter().zip(next) {
             assert!(
