@@ -1,4 +1,7 @@
+use std::num::NonZeroU64;
+
 use super::*;
+use crate::Rates;
 use crate::pace::Push;
 
 #[tokio::test(start_paused = true)]
@@ -24,5 +27,47 @@ async fn an_endpoint_that_pushes_back_again_and_again_does_not_bring_a_slow_rate
             (apart * 9 / 10..=apart).contains(&waited),
             "{requests} a minute: {waited} s"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_hears_at_once_of_what_is_counted_while_he_waits() {
+    let limiter = Limiter::new(&LimitOptions {
+        requests: a_minute(60),
+        tokens: a_minute(100),
+        ..LimitOptions::default()
+    });
+    limiter.acquire().await.settle(0);
+    let heard = Mutex::new(Vec::new());
+    let wait = || {
+        limiter.acquire_for(
+            || 10,
+            Duration::MAX,
+            |limit, _, _| {
+                heard.lock().unwrap().push(limit.to_owned());
+            },
+        )
+    };
+    let count = async {
+        tokio::task::yield_now().await;
+        let ago = Duration::from_secs(1);
+        limiter.look_back(1, [(ago, 100)].into_iter());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    tokio::select! {
+        biased;
+        _ = wait() => panic!("there is no room"),
+        _ = wait() => panic!("there is no room"),
+        () = count => {}
+    }
+    let requests = "60 requests a minute";
+    let tokens = "100 tokens a minute";
+    assert_eq!(*heard.lock().unwrap(), [requests, requests, tokens, tokens]);
+}
+
+fn a_minute(amount: u64) -> Rates {
+    Rates {
+        a_minute: NonZeroU64::new(amount),
+        ..Rates::default()
     }
 }

@@ -47,6 +47,8 @@ impl Limiter {
             Some(share) => share.look_back(source, sent, now, is_apart),
             None => state.ledger.look_back(source, &sent, now),
         }
+        // They may have to wait for something else.
+        state.waiting.wake_all();
     }
 
     /// Whether other processes keep the same limits.
