@@ -234,8 +234,8 @@ impl DataGenerationPipeline {
     ///
     /// When an address, a header or a key is missing or wrong.
     pub fn check_model(&self) -> Result<(), Error> {
-        self.model(self.extractor.as_ref(), NonZeroUsize::MIN)
-            .map(drop)
+        let (extractor, limits) = (self.extractor.as_ref(), LimitOptions::default());
+        self.model(extractor, NonZeroUsize::MIN, &limits).map(drop)
     }
 
     /// The exact messages of the first rows, at most `count`. Blocks; nothing is sent.
@@ -394,19 +394,18 @@ impl DataGenerationPipeline {
         concurrency: Concurrency,
         steering: &Steering,
     ) -> Result<Workflow, Error> {
-        let model = self.model(extractor.as_ref(), concurrency.ceiling)?;
+        let limits = self.limits()?;
+        let model = self.model(extractor.as_ref(), concurrency.ceiling, &limits)?;
         let run = &self.settings.run;
         let offline = self.is_offline();
         let options = ClientOptions {
             concurrency: concurrency.most(),
             adaptive: concurrency.is_auto(),
-            // Limits guard an endpoint; there is none.
-            limits: self.limits()?,
+            limits: limits.clone(),
             retry: run.retry.clone(),
             max_outage: Duration::from_secs(run.outage_s),
             reasoning: run.reasoning,
         };
-        let limits = options.limits.clone();
         let client = Arc::new(Client::new(model, options));
         steering.attach(Arc::clone(&client), limits, concurrency);
         let ask = Ask {
@@ -427,6 +426,7 @@ impl DataGenerationPipeline {
         &self,
         extractor: Option<&Arc<dyn Extract>>,
         connections: NonZeroUsize,
+        limits: &LimitOptions,
     ) -> Result<Arc<dyn Model>, Error> {
         if let Some(own) = &self.own_model {
             return Ok(Arc::clone(own));
@@ -436,7 +436,7 @@ impl DataGenerationPipeline {
                 &self.settings,
                 extractor.cloned(),
             )?)),
-            Provider::OpenAi => self.endpoint(connections),
+            Provider::OpenAi => self.endpoint(connections, limits),
         }
     }
 
@@ -462,7 +462,11 @@ impl DataGenerationPipeline {
         Ok(options)
     }
 
-    fn endpoint(&self, connections: NonZeroUsize) -> Result<Arc<dyn Model>, Error> {
+    fn endpoint(
+        &self,
+        connections: NonZeroUsize,
+        limits: &LimitOptions,
+    ) -> Result<Arc<dyn Model>, Error> {
         let model = &self.settings.model;
         let key = credentials::key(model, &self.secrets, &self.origins, |name| {
             self.environment.get(name)
@@ -481,6 +485,7 @@ impl DataGenerationPipeline {
             total: Duration::from_secs_f64(timeouts.total_s),
         };
         options.concurrency = connections.get();
+        options.times_connections = !limits.is_none() || limits.share.is_some();
         let model = OpenAi::new(options).map_err(|error| self.named(error))?;
         Ok(Arc::new(model))
     }

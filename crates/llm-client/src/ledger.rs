@@ -12,8 +12,9 @@ mod forecast;
 /// Microseconds on a clock that never runs backwards.
 pub(crate) type Micros = u64;
 
-const SECOND: Micros = 1_000_000;
-const DAY: Micros = 86_400 * SECOND;
+pub(crate) const SECOND: Micros = 1_000_000;
+pub(crate) const MINUTE: Micros = 60 * SECOND;
+pub(crate) const DAY: Micros = 86_400 * SECOND;
 /// More than any request has, and so little that sums of them stay far from the end of the numbers: what an answer
 /// says that it cost is not always true.
 pub(crate) const MOST_TOKENS: u64 = 1 << 40;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::kept::Kept;
-use crate::ledger::{Ledger, Limit, Micros};
+use crate::ledger::{DAY, Ledger, Limit, Micros, SECOND};
 use crate::pace::Pace;
 use crate::queue::{Lane, Place, Queue};
 use crate::share::{Books, News, Share};
@@ -374,9 +374,9 @@ impl Limiter {
 }
 
 /// The ledger's clock begins so early that a day before the process has its place on it.
-const BEFORE: Micros = 2 * 86_400 * 1_000_000;
+const BEFORE: Micros = 2 * DAY;
 /// Longer than any process runs.
-const FAR: Micros = 10 * 365 * 86_400 * 1_000_000;
+const FAR: Micros = 10 * 365 * DAY;
 
 /// How often whoever shares limits looks whether others have given something back.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -384,7 +384,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 fn micros_since_boot() -> Micros {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-    seconds * 1_000_000 + nanos / 1_000
+    seconds * SECOND + nanos / 1_000
 }
 
 impl State {

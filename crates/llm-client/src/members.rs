@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Limit, Micros};
+use crate::ledger::{Limit, Micros, SECOND};
 
-const SECOND: Micros = 1_000_000;
 /// Whoever was not seen for so long is taken to have ended without a word, where nobody can say.
 const GONE: Micros = 60 * SECOND;
 /// Whoever was not seen for so long is not waited for when it is his turn.

@@ -2,11 +2,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Limit, MOST_TOKENS, Micros, Unit};
+use crate::ledger::{Limit, MOST_TOKENS, Micros, SECOND, Unit};
 
 mod forecast;
 
-const SECOND: Micros = 1_000_000;
 /// What was sent is remembered in so many pieces of a window.
 const PIECES: u64 = 600;
 /// A permit that is taken so much later than its time does not shift those after it: timers ring late, and

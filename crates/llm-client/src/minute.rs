@@ -2,10 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ledger::Micros;
-
-const SECOND: Micros = 1_000_000;
-const MINUTE: Micros = 60 * SECOND;
+use crate::ledger::{MINUTE, Micros, SECOND};
 
 /// What left within the last minute and was not refused.
 #[derive(Debug, Default)]

@@ -206,20 +206,7 @@ impl<'a> Question<'a> {
         drop(slot);
         let turn = self.spent.turned_away().min(TURNS);
         let wait = self.client.schedule.wait(turn, hint);
-        if self.too_old_after(wait) {
-            return Next::Settled(Err(self.too_old(class, &message)));
-        }
-        self.call.event(&Event::Retrying {
-            class,
-            message: message.clone(),
-            after: wait,
-        });
-        Next::BackOff {
-            class,
-            message,
-            wait,
-            stretch: None,
-        }
+        self.wait_alone(class, message, wait, None)
     }
 
     fn repeat(
@@ -254,6 +241,17 @@ impl<'a> Question<'a> {
             return Next::Settled(Err(self.give_up(class, message)));
         };
         let wait = self.client.schedule.wait(repeat, hint);
+        self.wait_alone(class, message, wait, stretch)
+    }
+
+    /// The row waits, the others do not; unless it would be too old by then.
+    fn wait_alone(
+        &self,
+        class: &'static str,
+        message: String,
+        wait: Duration,
+        stretch: Option<Stretch>,
+    ) -> Next<'a> {
         if self.too_old_after(wait) {
             return Next::Settled(Err(self.too_old(class, &message)));
         }
@@ -357,7 +355,6 @@ impl<'a> Question<'a> {
         );
         match is_news {
             true => {
-                tracing::info!(share, "{message}");
                 let class = "slowed_down";
                 self.call.event(&Event::Warned { class, message });
             }
@@ -410,7 +407,6 @@ impl<'a> Question<'a> {
 
     fn warn_of_unknown(&self, class: &'static str, message: &str) {
         if class == "unknown_status" {
-            tracing::info!(message, "an answer that is not known");
             self.call.event(&Event::Warned {
                 class,
                 message: message.to_owned(),

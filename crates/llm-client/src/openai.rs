@@ -74,10 +74,12 @@ impl OpenAi {
             .iter()
             .chain(options.headers.iter().map(|(_, value)| value));
         let scrubber = Arc::new(Scrubber::new(secrets.map(ExposeSecret::expose_secret)));
+        let connects = Connects::default();
         let transport = Transport::new(
             &base,
             options.timeouts,
             options.concurrency.max(1),
+            options.times_connections.then(|| connects.clone()),
             Arc::clone(&scrubber),
         )
         .map_err(|error| {
@@ -92,7 +94,7 @@ impl OpenAi {
             key: key.unwrap_or_default(),
             headers,
         };
-        let (address, connects) = (transport.address(), transport.connects());
+        let address = transport.address();
         // `Client::with_config` would make a second HTTP client, with retries of its own.
         let client = Client::build(transport.http(), endpoint).with_http_service(transport);
         Ok(OpenAi {

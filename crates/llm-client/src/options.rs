@@ -110,6 +110,9 @@ pub struct OpenAiOptions {
     pub timeouts: Timeouts,
     /// Connections that are kept open, at most.
     pub concurrency: usize,
+    /// Whether it is looked at how long connections take, for [`Model::lateness`](crate::Model::lateness) (`true`).
+    /// Each request copies the connector for it: where there are no limits, that can be saved.
+    pub times_connections: bool,
 }
 
 impl OpenAiOptions {
@@ -126,6 +129,7 @@ impl OpenAiOptions {
             allow_http: false,
             timeouts: Timeouts::default(),
             concurrency: 5,
+            times_connections: true,
         }
     }
 }

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ledger::Micros;
+use crate::ledger::{MINUTE, Micros};
 use crate::minute::Minute;
-
-const SECOND: Micros = 1_000_000;
-const MINUTE: Micros = 60 * SECOND;
 
 /// It gets no lower than this share of the rate, and by one refusal no lower than this part of what it was.
 const LEAST: f64 = 0.01;
@@ -346,6 +343,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::SECOND;
 
     const WAIT: Duration = Duration::from_secs(1);
     /// Sixty a minute.

@@ -370,7 +370,6 @@ impl<'a> Question<'a> {
         let message = format!(
             "the endpoint says that one answer cost {tokens} tokens, which cannot be: the limits and the sums take a guess by its letters instead"
         );
-        tracing::warn!("{message}");
         let class = "usage_not_believed";
         self.call.event(&Event::Warned { class, message });
     }

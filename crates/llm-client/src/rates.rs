@@ -2,7 +2,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use crate::LimitFile;
 use crate::kept::Origin;
-use crate::ledger::{Limit, Unit};
+use crate::ledger::{Limit, SECOND, Unit};
 use crate::reserve::never_fits;
 
 /// So much may be sent to an endpoint in any stretch of time. All of them hold at the same time.
@@ -91,7 +91,7 @@ impl LimitOptions {
             ];
             windows.into_iter().filter_map(move |(amount, seconds)| {
                 let amount = amount?.get();
-                let window = seconds * 1_000_000;
+                let window = seconds * SECOND;
                 Some(Limit {
                     unit,
                     amount,

@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::LimitFile;
 use crate::kept::Kept;
-use crate::ledger::{Entry, Ledger, Limit, Micros};
+use crate::ledger::{Entry, Ledger, Limit, Micros, SECOND};
 use crate::limit_file::{Locked, Stamp, Standing};
 use crate::members::Members;
 
-const SECOND: Micros = 1_000_000;
 /// Nobody is further ahead of others than what may leave in this time, and than so many permits: where permits follow
 /// each other faster than clocks ring, strict turns would leave most of them unused.
 const TOGETHER: Micros = 50_000;

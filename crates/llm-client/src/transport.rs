@@ -36,7 +36,6 @@ pub(crate) struct Transport {
     timeouts: Timeouts,
     /// `host:port`, for messages.
     address: Arc<str>,
-    connects: Connects,
     scrubber: Arc<Scrubber>,
 }
 
@@ -53,14 +52,13 @@ impl Transport {
         base: &Url,
         timeouts: Timeouts,
         pool: usize,
+        connects: Option<Connects>,
         scrubber: Arc<Scrubber>,
     ) -> Result<Transport, reqwest::Error> {
         let port = base.port_or_known_default().unwrap_or_default();
-        let connects = Connects::default();
         Ok(Transport {
-            http: http(base, timeouts, pool, &connects)?,
+            http: http(base, timeouts, pool, connects)?,
             timeouts,
-            connects,
             address: format!("{}:{port}", base.host_str().unwrap_or_default()).into(),
             scrubber,
         })
@@ -68,10 +66,6 @@ impl Transport {
 
     pub(crate) fn http(&self) -> reqwest::Client {
         self.http.clone()
-    }
-
-    pub(crate) fn connects(&self) -> Connects {
-        self.connects.clone()
     }
 
     pub(crate) fn address(&self) -> Arc<str> {
@@ -262,7 +256,7 @@ fn http(
     base: &Url,
     timeouts: Timeouts,
     pool: usize,
-    connects: &Connects,
+    connects: Option<Connects>,
 ) -> Result<reqwest::Client, reqwest::Error> {
     // reqwest asks for a provider of the process. Where the program has installed one, that one is used.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -271,7 +265,6 @@ fn http(
     }
     let builder = reqwest::Client::builder()
         .connect_timeout(timeouts.connect)
-        .connector_layer(connects.clone())
         .pool_max_idle_per_host(pool)
         .pool_idle_timeout(Duration::from_secs(60))
         .tcp_nodelay(true)
@@ -289,6 +282,11 @@ fn http(
             "/",
             env!("CARGO_PKG_VERSION")
         ));
+    let builder = match connects {
+        // With a layer the connector lies in a box, and each request copies that.
+        Some(connects) => builder.connector_layer(connects),
+        None => builder,
+    };
     let local = is_loopback(base);
     let builder = if local { builder.no_proxy() } else { builder };
     match base.scheme() {

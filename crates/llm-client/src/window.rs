@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use crate::announced::Announced;
-use crate::ledger::{Micros, Unit};
+use crate::ledger::{DAY, MINUTE, Micros, SECOND, Unit};
 
-const SECOND: Micros = 1_000_000;
-const MINUTE: Micros = 60 * SECOND;
 const HOUR: Micros = 60 * MINUTE;
-const DAY: Micros = 24 * HOUR;
 
 /// So many answers, one after another, have to agree.
 const AGREE: u32 = 3;
@@ -35,7 +32,7 @@ struct Window {
     /// Where the proportion has told it.
     steady: bool,
     /// The window that the last answers fit by proportion.
-    fit: Option<Fit>,
+    fit: Option<Proportion>,
     /// Answers in a row that do not fit a window which was told by proportion.
     misfits: u32,
     /// The shortest window that is long enough, as the last answers say, and how many of them.
@@ -45,7 +42,7 @@ struct Window {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Fit {
+struct Proportion {
     window: Micros,
     answers: u32,
     least: u64,
@@ -87,7 +84,7 @@ impl Window {
             let whole = reset as f64 * said.amount as f64 / used as f64;
             self.fit(whole, used);
         }
-        if let Some(fit) = self.fit.filter(Fit::is_no_accident) {
+        if let Some(fit) = self.fit.filter(Proportion::is_no_accident) {
             (self.guess, self.steady, self.misfits) = (fit.window, true, 0);
         }
         if !self.steady {
@@ -100,13 +97,13 @@ impl Window {
         let near = |window: &Micros| (0.8..1.25).contains(&(whole / *window as f64));
         let window = [SECOND, MINUTE, HOUR, DAY].into_iter().find(near);
         self.fit = window.map(|window| match self.fit {
-            Some(fit) if fit.window == window => Fit {
+            Some(fit) if fit.window == window => Proportion {
                 answers: fit.answers.saturating_add(1),
                 least: fit.least.min(used),
                 most: fit.most.max(used),
                 ..fit
             },
-            _ => Fit {
+            _ => Proportion {
                 window,
                 answers: 1,
                 least: used,
@@ -145,7 +142,7 @@ impl Window {
     }
 }
 
-impl Fit {
+impl Proportion {
     fn is_no_accident(&self) -> bool {
         self.answers >= AGREE && self.most >= 2 * self.least
     }

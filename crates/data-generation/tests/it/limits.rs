@@ -352,6 +352,26 @@ async fn a_row_that_never_fits_fails_at_once_with_the_numbers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_is_lower_now_takes_no_row_away_that_is_finished() {
+    let home = Home::new();
+    let long = "x".repeat(20_000);
+    let before = home.builder().own_model(timed().0).build().unwrap();
+    before.run(words(&["a", &long])).await.unwrap();
+    let (says, times) = timed();
+    let builder = home.builder().own_model(says).token_limit(Some(2_000));
+    let pipeline = builder.build().unwrap();
+    // Nobody looks whether a row is finished before all of them are checked.
+    let rows = || words(&["a", &long, "b"]);
+    let refused = pipeline.run(rows()).await.unwrap_err();
+    assert!(refused.to_string().contains("rows:2: "), "{refused}");
+    assert!(times.lock().unwrap().is_empty());
+    let report = pipeline.run(rows()).skip_invalid().await.unwrap();
+    assert_eq!((report.counts.ok, report.counts.failed), (3, 0));
+    assert_eq!(times.lock().unwrap().len(), 1);
+    assert_eq!(home.lines("result.jsonl").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_never_fits_names_the_limit_that_it_is_above() {
     for key in ["limits.tokens_per_second", "limits.tokens_per_day"] {
         let home = Home::new();

@@ -15,10 +15,9 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Limit, Unit};
+    use super::super::{Limit, SECOND, Unit};
     use super::*;
 
-    const SECOND: Micros = 1_000_000;
     const NOW: Micros = 200_000 * SECOND;
 
     fn limit(unit: Unit, amount: u64, seconds: u64) -> Limit {

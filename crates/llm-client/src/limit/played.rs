@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use super::*;
 use crate::LimitFile;
 use crate::cases::cases;
-use crate::ledger::Unit;
+use crate::ledger::{SECOND, Unit};
 use crate::pace::Push;
 
 mod deeds;
@@ -25,7 +25,6 @@ mod server;
 use deeds::{Ask, Deed, Harm, Wishes, deeds, wishes};
 use server::Server;
 
-const SECOND: Micros = 1_000_000;
 /// So many processes live at the same time.
 const MOST: usize = 5;
 /// Nobody waits until a day is over.

@@ -177,6 +177,16 @@ async fn connections_are_used_again_also_after_errors() {
 }
 
 #[tokio::test]
+async fn connections_are_not_timed_where_nobody_wants_that() {
+    let server = Server::start(vec![Act::Raw(http(200, &[], GOOD))]).await;
+    let mut options = options(server.base_url());
+    options.times_connections = false;
+    let model = OpenAi::new(options).unwrap();
+    model.ask(&question(), 1).await.unwrap();
+    assert_eq!((server.hits(), model.lateness()), (1, Duration::ZERO));
+}
+
+#[tokio::test]
 async fn a_redirect_is_an_answer_and_never_followed() {
     let other = Server::start(vec![Act::Raw(http(200, &[], GOOD))]).await;
     let location = format!("{}/chat/completions", other.base_url());
