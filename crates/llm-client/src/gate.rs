@@ -5,16 +5,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::adapt::Adapt;
-use crate::fixed::Fixed;
+use crate::level::{Level, Sent};
 use crate::queue::{Lane, Place, Queue};
-
-/// What is kept of what was under way when the endpoint asks for less.
-const CUT: f64 = 0.7;
-/// A change of what the gate finds best is told when so much time has passed since the last one ...
-const TELL_EVERY: Duration = Duration::from_secs(10);
-/// ... and where it is noticeable.
-const TELL_FROM: f64 = 1.25;
 
 /// Who may have a request under way: so many at once, nobody during a pause, one alone after it.
 ///
@@ -30,22 +22,11 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    limit: usize,
-    /// How many may be under way, unless the gate finds that out by itself.
-    fixed: Fixed,
+    level: Level,
+    /// Those that hold a slot, whether their request has left or not.
     entered: usize,
-    /// When a refusal last lowered what may be under way.
-    lowered: Option<Instant>,
-    /// Those of the entered whose request has left.
-    under_way: usize,
     /// Pauses without a good answer between them.
     pauses: u32,
-    /// There where the gate finds out by itself how many are best.
-    adapt: Option<Adapt>,
-    /// What was last told of it.
-    told: Option<(usize, Instant)>,
-    /// How often somebody began to find it out: what left before that is not looked at.
-    begun: u32,
     waiting: Queue,
 }
 
@@ -130,24 +111,14 @@ pub(crate) struct Stopped;
 impl Gate {
     /// With `adaptive` the limit is the most that may ever be.
     pub(crate) fn new(limit: NonZeroUsize, adaptive: bool) -> Gate {
-        let mut state = State {
-            phase: Phase::Open,
-            limit: limit.get(),
-            fixed: Fixed::new(limit.get()),
-            entered: 0,
-            lowered: None,
-            under_way: 0,
-            pauses: 0,
-            adapt: None,
-            told: None,
-            begun: 0,
-            waiting: Queue::default(),
-        };
-        if adaptive {
-            state.begin_to_adapt(limit, None);
-        }
         Gate {
-            state: Mutex::new(state),
+            state: Mutex::new(State {
+                phase: Phase::Open,
+                level: Level::new(limit, adaptive),
+                entered: 0,
+                pauses: 0,
+                waiting: Queue::default(),
+            }),
             epoch: watch::Sender::new(0),
         }
     }
@@ -189,44 +160,31 @@ impl Gate {
     }
 
     pub(crate) fn limit(&self) -> usize {
-        self.lock().limit
+        self.lock().level.limit()
     }
 
     /// How many may be under way at present, where the gate finds that out by itself.
     pub(crate) fn level(&self) -> Option<usize> {
-        self.lock().adapt.as_ref().map(Adapt::level)
+        self.lock().level.found()
     }
 
     /// So many from now on. A running cut stays.
     pub(crate) fn set_limit(&self, limit: NonZeroUsize) {
         let mut state = self.lock();
-        match state.adapt.take() {
-            Some(_) => state.fixed = Fixed::new(limit.get()),
-            None => state.fixed.set_limit(limit.get()),
-        }
-        state.limit = limit.get();
+        state.level.set_limit(limit);
         state.waiting.wake_first();
     }
 
     /// From now on as many as are best, up to so many; it begins with what there is.
     pub(crate) fn set_adaptive(&self, most: NonZeroUsize) {
         let mut state = self.lock();
-        match state.adapt.is_some() {
-            true => {
-                state.limit = most.get();
-                state.adapt(|adapt, _| adapt.set_max(most.get()));
-            }
-            false => {
-                let level = state.fixed.level();
-                state.begin_to_adapt(most, Some(level));
-            }
-        }
+        state.level.set_adaptive(most);
         state.waiting.wake_first();
     }
 
     /// Something else than the number of requests holds them up, or did: what was seen meanwhile says nothing.
     pub(crate) fn interrupted(&self) {
-        self.lock().adapt(|adapt, _| adapt.interrupted());
+        self.lock().level.interrupted();
     }
 
     /// Closes for good.
@@ -252,7 +210,7 @@ impl Gate {
         let first = state.waiting.is_first(ticket.place);
         let enter = match &state.phase {
             Phase::Stopped => return Err(Stopped),
-            Phase::Open => first && state.entered < state.allowed(),
+            Phase::Open => first && state.entered < state.level.allowed(),
             Phase::Paused { until, .. } => first && *until <= now,
             Phase::Probing { .. } => false,
         };
@@ -316,64 +274,6 @@ enum Turn {
     Behind,
 }
 
-impl State {
-    /// So many may be under way now.
-    fn allowed(&self) -> usize {
-        match &self.adapt {
-            Some(adapt) => adapt.level(),
-            None => self.fixed.level(),
-        }
-    }
-
-    /// The endpoint asks for less.
-    fn cut(&mut self, cause: Cause) {
-        let (under_way, kept) = (self.under_way, self.share_of_those_under_way());
-        match cause {
-            _ if self.adapt.is_some() => {
-                self.adapt(|adapt, now| adapt.pushed_back(now, under_way, kept));
-            }
-            _ if !self.fixed.is_due() => {}
-            Cause::Busy => self.fixed.was_full(under_way, kept),
-            Cause::TooFast | Cause::Away => self.fixed.lower(kept),
-        }
-    }
-
-    /// Of what really was under way: who waits for a permit has asked for nothing, and nor has a slot that is free.
-    fn share_of_those_under_way(&self) -> usize {
-        (self.under_way as f64 * CUT) as usize
-    }
-}
-
-impl State {
-    fn begin_to_adapt(&mut self, most: NonZeroUsize, level: Option<usize>) {
-        let adapt = Adapt::new(most.get(), level);
-        self.limit = most.get();
-        self.adapt = Some(adapt);
-        self.told = None;
-        self.begun += 1;
-    }
-
-    /// Something happened to a request; what is allowed follows from it.
-    fn adapt(&mut self, what: impl FnOnce(&mut Adapt, Instant)) {
-        let Some(adapt) = &mut self.adapt else {
-            return;
-        };
-        let now = Instant::now();
-        what(adapt, now);
-        let settled = adapt.settled();
-        let (told, at) = *self.told.get_or_insert((settled, now));
-        let times = settled.max(told) as f64 / settled.min(told) as f64;
-        if times >= TELL_FROM && now - at >= TELL_EVERY {
-            self.told = Some((settled, now));
-            tracing::info!(
-                before = told,
-                now = settled,
-                "another number of requests at the same time is best"
-            );
-        }
-    }
-}
-
 /// A place in the queue, given up when it is dropped.
 struct Ticket<'a> {
     gate: &'a Gate,
@@ -393,8 +293,8 @@ pub(crate) struct Slot<'a> {
     gate: &'a Gate,
     epoch: u64,
     probe: bool,
-    /// When its request left, and who looked at that then.
-    sent: Option<(u32, Instant)>,
+    /// Where its request has left.
+    sent: Option<Sent>,
     /// Those of the answer, where it was paid for.
     tokens: Option<u64>,
 }
@@ -415,23 +315,16 @@ impl<'a> Slot<'a> {
 
     /// A request leaves with it.
     pub(crate) fn sent(&mut self) {
-        let now = Instant::now();
         let mut state = self.gate.lock();
         self.ended(&mut state);
-        state.under_way += 1;
-        self.sent = Some((state.begun, now));
-        state.adapt(|adapt, now| adapt.sent(now));
+        self.sent = Some(state.level.sent());
     }
 
     /// The last request that left with it is no longer under way.
     fn ended(&mut self, state: &mut State) {
         let (sent, tokens) = (self.sent.take(), self.tokens.take());
-        let Some((begun, sent)) = sent else {
-            return;
-        };
-        state.under_way -= 1;
-        if begun == state.begun {
-            state.adapt(|adapt, now| adapt.ended(now, sent, tokens));
+        if let Some(sent) = sent {
+            state.level.ended(sent, tokens);
         }
     }
 
@@ -456,12 +349,10 @@ impl<'a> Slot<'a> {
             self.probe = false;
             state.phase = Phase::Open;
             state.waiting.wake_all();
-            state.adapt(|adapt, _| adapt.interrupted());
+            state.level.interrupted();
         }
         state.pauses = 0;
-        if state.adapt.is_none() {
-            state.fixed.good();
-        }
+        state.level.good();
         state.waiting.wake_first();
     }
 
@@ -475,13 +366,13 @@ impl<'a> Slot<'a> {
     ) -> PutOff {
         let mut state = self.gate.lock();
         let fresh = self.is_open();
-        state.fixed.answered();
+        state.level.put_off();
         if fresh {
             state.pauses += 1;
             match cause {
-                Cause::TooFast | Cause::Busy if !self.probe => state.cut(cause),
+                Cause::TooFast | Cause::Busy if !self.probe => state.level.cut(cause),
                 // One that goes alone says nothing about how many may, nor does an endpoint that is away.
-                _ => state.adapt(|adapt, _| adapt.interrupted()),
+                _ => state.level.interrupted(),
             }
         }
         let wait = wait(state.pauses.max(1));
@@ -517,18 +408,10 @@ impl<'a> Slot<'a> {
     /// The endpoint works on `accepted`, and this was one too many. Whoever left before that was known brings no news.
     pub(crate) fn refused(&mut self, accepted: usize) {
         let mut state = self.gate.lock();
-        let Some((_, sent)) = self.sent else {
-            return;
-        };
-        if !self.is_open() || state.lowered.is_some_and(|lowered| sent <= lowered) {
-            return;
-        }
-        state.lowered = Some(Instant::now());
-        let slots = state.under_way;
-        let kept = state.share_of_those_under_way().max(accepted);
-        match state.adapt.is_some() {
-            false => state.fixed.was_full(slots, kept),
-            true => state.adapt(|adapt, now| adapt.pushed_back(now, slots, kept)),
+        if let Some(sent) = self.sent
+            && self.is_open()
+        {
+            state.level.refused(sent, accepted);
         }
     }
 
@@ -541,7 +424,7 @@ impl<'a> Slot<'a> {
         state.phase = Phase::Probing {
             why: Why::Asked(reason.to_owned()),
         };
-        state.adapt(|adapt, _| adapt.interrupted());
+        state.level.interrupted();
         self.gate.close();
         state.waiting.wake_all();
         self.epoch = *self.gate.epoch.borrow();

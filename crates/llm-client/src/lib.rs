@@ -46,6 +46,7 @@ mod hints;
 mod hold;
 mod kept;
 mod ledger;
+mod level;
 mod limit;
 mod limit_file;
 mod members;

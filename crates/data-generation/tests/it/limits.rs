@@ -366,7 +366,7 @@ async fn a_limit_that_is_lower_now_takes_no_row_away_that_is_finished() {
     assert!(refused.to_string().contains("rows:2: "), "{refused}");
     assert!(times.lock().unwrap().is_empty());
     let report = pipeline.run(rows()).skip_invalid().await.unwrap();
-    assert_eq!((report.counts.ok, report.counts.failed), (3, 0));
+    assert_eq!((report.counts.ok, report.counts.failed), (1, 0));
     assert_eq!(times.lock().unwrap().len(), 1);
     assert_eq!(home.lines("result.jsonl").len(), 3);
 }

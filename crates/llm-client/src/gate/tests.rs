@@ -33,15 +33,15 @@ async fn a_pause_keeps_a_share_of_what_was_under_way_not_of_what_may_be_nor_of_w
         }
         let mut slots = with(&gate, 100, 20).await;
         slots[0].pause(asked(), Cause::TooFast, false, |_| SECOND);
-        assert_eq!(gate.lock().allowed(), 14, "adaptive: {adaptive}");
+        assert_eq!(gate.lock().level.allowed(), 14, "adaptive: {adaptive}");
         // Nor does one that goes alone say how many may.
         drop(slots);
         let mut probe = enter(&gate).await;
         probe.sent();
         assert!(probe.is_probe());
-        (0..14).for_each(|_| gate.lock().fixed.answered());
+        (0..14).for_each(|_| gate.lock().level.put_off());
         probe.pause(asked(), Cause::TooFast, false, |_| SECOND);
-        assert_eq!(gate.lock().allowed(), 14, "adaptive: {adaptive}");
+        assert_eq!(gate.lock().level.allowed(), 14, "adaptive: {adaptive}");
     }
 }
 
@@ -50,7 +50,7 @@ async fn an_endpoint_that_is_away_is_no_reason_to_send_less() {
     let gate = Gate::new(64.try_into().unwrap(), false);
     let mut slots = with(&gate, 3, 3).await;
     slots[0].pause(Why::Away("refused".into()), Cause::Away, false, |_| SECOND);
-    assert_eq!(gate.lock().allowed(), 64);
+    assert_eq!(gate.lock().level.allowed(), 64);
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,15 +62,15 @@ async fn one_too_many_leaves_those_that_are_worked_on_and_counts_once() {
         }
         let mut slots = with(&gate, 50, 44).await;
         slots[43].refused(40);
-        assert_eq!(gate.lock().allowed(), 40, "adaptive: {adaptive}");
+        assert_eq!(gate.lock().level.allowed(), 40, "adaptive: {adaptive}");
         // It left before that was known.
         slots[42].refused(20);
-        assert_eq!(gate.lock().allowed(), 40, "adaptive: {adaptive}");
+        assert_eq!(gate.lock().level.allowed(), 40, "adaptive: {adaptive}");
         // Where hardly any are known to be worked on, a share is left.
         tokio::time::advance(SECOND).await;
         slots[42].sent();
         slots[42].refused(1);
-        assert_eq!(gate.lock().allowed(), 30, "adaptive: {adaptive}");
+        assert_eq!(gate.lock().level.allowed(), 30, "adaptive: {adaptive}");
         assert!(slots[42].is_open());
     }
 }
@@ -84,7 +84,7 @@ async fn where_a_server_had_no_slot_is_left_alone_for_longer_than_where_it_was_t
         drop(slots);
         let mut slot = enter(&gate).await;
         (0..6 + 7 + 8).for_each(|_| slot.good());
-        assert_eq!(gate.lock().allowed(), level, "{cause:?}");
+        assert_eq!(gate.lock().level.allowed(), level, "{cause:?}");
     }
 }
 
@@ -92,12 +92,12 @@ async fn where_a_server_had_no_slot_is_left_alone_for_longer_than_where_it_was_t
 async fn all_that_are_put_off_count_among_the_answers_of_a_round() {
     let gate = Gate::new(20.try_into().unwrap(), false);
     for level in [14, 9] {
-        let allowed = gate.lock().allowed();
+        let allowed = gate.lock().level.allowed();
         let mut slots = with(&gate, allowed, allowed).await;
         for slot in &mut slots {
             slot.pause(asked(), Cause::TooFast, false, |_| SECOND);
         }
-        assert_eq!(gate.lock().allowed(), level);
+        assert_eq!(gate.lock().level.allowed(), level);
         drop(slots);
         enter(&gate).await.good();
     }
