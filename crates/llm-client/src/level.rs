@@ -33,7 +33,7 @@ enum Kind {
     Fixed(Fixed),
     /// It is found out how many are best.
     Found {
-        adapt: Adapt,
+        adapt: Box<Adapt>,
         /// What was last told of it.
         told: Option<(usize, Instant)>,
     },
@@ -197,7 +197,7 @@ impl Level {
 impl Kind {
     fn found(most: NonZeroUsize, level: Option<usize>) -> Kind {
         Kind::Found {
-            adapt: Adapt::new(most.get(), level),
+            adapt: Box::new(Adapt::new(most.get(), level)),
             told: None,
         }
     }
