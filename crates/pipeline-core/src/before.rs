@@ -13,6 +13,7 @@ use crate::journal::{self, at_column};
 use crate::numbers::Rising;
 use crate::row::{Content, RowId};
 use crate::skim::Skim;
+use crate::sweep::sweep;
 
 /// The state of a run folder when a command begins.
 #[derive(Default)]
@@ -23,6 +24,28 @@ pub(crate) struct Before {
     /// Answers that no line rests on yet, and where they stand in the journal; sorted by row, oldest first.
     pub(crate) unjudged: Vec<(RowId, u64)>,
     pub(crate) next_seq: u64,
+}
+
+/// What one stretch of the journal holds.
+#[derive(Default)]
+struct Answers {
+    numbers: Rising,
+    next_seq: u64,
+    /// Those whose rows were not looked up yet.
+    open: Vec<(RowId, u64)>,
+    unjudged: Vec<(RowId, u64)>,
+}
+
+/// So many rows are looked up in one go: one of them need not wait until the memory has answered for the one before.
+const LOOK_UPS: usize = 64;
+
+impl Answers {
+    /// Finds out on which of them lines of the dataset rest.
+    fn look_up(&mut self, finished: &Finished) {
+        let open = self.open.drain(..);
+        self.unjudged
+            .extend(open.filter(|(row, _)| !finished.contains(*row)));
+    }
 }
 
 #[derive(Deserialize)]
@@ -50,10 +73,17 @@ impl Before {
     fn with(dir: &Path, all_answers: bool) -> Result<Before, Error> {
         let result = dir.join("result.jsonl");
         let mut ids = Vec::new();
-        each_line(&result, |_, _, line| {
-            ids.push(finished_id(line)?);
-            Ok(())
-        })?;
+        sweep(
+            &result,
+            |ids: &mut Vec<RowId>, _, line| {
+                ids.push(finished_id(line)?);
+                Ok(())
+            },
+            |some| {
+                ids.extend(some);
+                Ok(())
+            },
+        )?;
         let (finished, doubled) = Finished::new(ids);
         if let Some(id) = doubled {
             return Err(doubled_row(&result, id));
@@ -71,18 +101,32 @@ impl Before {
         let mut unjudged = Vec::new();
         // A number that a failure names is taken, also where a crash has taken the answer itself: under it
         // another row's answer would count as judged.
-        let mut numbers = Rising::default();
         let mut next_seq = judged.iter().max().map_or(1, |seq| seq + 1);
-        each_line(&dir.join("journal.jsonl"), |_, offset, line| {
-            let (seq, row) = answered_row(line)?;
-            numbers.next(seq)?;
-            next_seq = next_seq.max(seq + 1);
-            let rests = judged.contains(&seq) || finished.contains(row);
-            if all_answers || !rests {
-                unjudged.push((row, offset));
-            }
-            Ok(())
-        })?;
+        let mut numbers = Rising::default();
+        sweep(
+            &dir.join("journal.jsonl"),
+            |answers: &mut Answers, offset, line| {
+                let (seq, row) = answered_row(line)?;
+                answers.numbers.next(seq)?;
+                answers.next_seq = answers.next_seq.max(seq + 1);
+                if all_answers {
+                    answers.unjudged.push((row, offset));
+                } else if !judged.contains(&seq) {
+                    answers.open.push((row, offset));
+                    if answers.open.len() == LOOK_UPS {
+                        answers.look_up(&finished);
+                    }
+                }
+                Ok(())
+            },
+            |mut answers| {
+                numbers.go_on(std::mem::take(&mut answers.numbers))?;
+                answers.look_up(&finished);
+                next_seq = next_seq.max(answers.next_seq);
+                unjudged.extend(answers.unjudged);
+                Ok(())
+            },
+        )?;
         unjudged.sort_unstable();
         Ok(Before {
             finished,
@@ -264,6 +308,50 @@ mod tests {
         assert_eq!(before.unjudged_of(id(2)).count(), 1);
         assert_eq!(before.unjudged_of(id(3)).count(), 1);
         assert_eq!(before.unjudged_of(id(1)).count(), 0);
+    }
+
+    #[test]
+    fn a_journal_of_many_stretches_is_read_as_one() {
+        let id = |n: u64| Content::of_bytes(&n.to_le_bytes()).id(0);
+        let lines: Vec<String> = (1..=20_000).map(|n| answer(n, id(n))).collect();
+        let is_done = |n: u64| n % 777 != 5;
+        let done = (1..=20_000).filter(|n| is_done(*n));
+        let result: String = done
+            .map(|n| format!("{{\"id\":\"{}\"}}\n", id(n)))
+            .collect();
+        let read = |lines: &[String]| {
+            let journal = lines.concat();
+            assert!(journal.len() > 3 * 1024 * 1024);
+            let dir = folder(&[("result.jsonl", &result), ("journal.jsonl", &journal)]);
+            (
+                Before::load(dir.path()).map_err(|error| error.to_string()),
+                journal,
+            )
+        };
+        let (before, journal) = read(&lines);
+        let before = before.unwrap();
+        assert_eq!((before.finished.len(), before.next_seq), (19_974, 20_001));
+        assert_eq!(before.unjudged.len(), 26);
+        for n in 1..=20_000 {
+            let offsets: Vec<u64> = before.unjudged_of(id(n)).collect();
+            assert_eq!(offsets.len(), usize::from(!is_done(n)));
+            for offset in offsets {
+                assert!(journal[offset as usize..].starts_with(&lines[n as usize - 1]));
+            }
+        }
+        // An answer that stands twice is found wherever a stretch may end.
+        let mut offset = 0;
+        for (at, line) in lines.iter().enumerate() {
+            offset += line.len();
+            let is_near = |end: usize| offset.abs_diff(end) < 200;
+            if is_near(1024 * 1024) || is_near(2 * 1024 * 1024) {
+                let mut lines = lines.clone();
+                lines.insert(at, line.clone());
+                let told = read(&lines).0.err().unwrap();
+                let number = format!("journal.jsonl:{}: has the number {}", at + 2, at + 1);
+                assert!(told.contains(&number), "{told}");
+            }
+        }
     }
 
     #[test]

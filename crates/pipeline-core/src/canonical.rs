@@ -1,7 +1,7 @@
 //! The walk over a row's text that judges its grammar and writes its canonical form at once.
 
 use crate::content::{ContentError, reason};
-use crate::skim::{holds_controls, number_length};
+use crate::skim::{end_or_escape, holds_controls, number_length};
 
 /// Objects and lists deeper than this are refused: serde's own limit, and no real row comes near it.
 const MAX_DEPTH: usize = 128;
@@ -170,7 +170,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         self.expect(b'"')?;
         let rest = &self.bytes[self.at..];
-        let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
+        let Some(length) = end_or_escape(rest) else {
             return Err(self.misplaced());
         };
         if rest[length] == b'\\' {

@@ -83,6 +83,7 @@ mod status;
 mod step;
 mod stop;
 mod swap;
+mod sweep;
 mod times;
 mod unjournaled;
 mod work;

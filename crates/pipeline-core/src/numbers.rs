@@ -4,6 +4,7 @@
 /// Watches that numbers rise.
 #[derive(Default)]
 pub(crate) struct Rising {
+    first: Option<u64>,
     last: Option<u64>,
 }
 
@@ -11,6 +12,7 @@ impl Rising {
     /// The number of the next line, or what is wrong with it. Either way the lines behind it are measured by it: one
     /// number that is too high must not make all of them wrong.
     pub(crate) fn next(&mut self, number: u64) -> Result<(), String> {
+        self.first.get_or_insert(number);
         match self.last.replace(number) {
             Some(last) if number <= last => Err(format!(
                 "has the number {number} behind the number {last}, so an answer stands here twice or a number is \
@@ -18,6 +20,13 @@ impl Rising {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Goes on behind lines that somebody else has watched, or says what is wrong with the first of them.
+    pub(crate) fn go_on(&mut self, lines: Rising) -> Result<(), String> {
+        let seam = lines.first.map_or(Ok(()), |first| self.next(first));
+        self.last = lines.last.or(self.last);
+        seam
     }
 }
 
@@ -62,6 +71,28 @@ mod tests {
                 .filter(|at| rising.next(numbers[*at]).is_err())
                 .collect();
             assert_eq!(told, wrong, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_somebody_else_watched_must_rise_from_those_before() {
+        let watched = |numbers: &[u64]| {
+            let mut rising = Rising::default();
+            numbers
+                .iter()
+                .for_each(|number| rising.next(*number).unwrap());
+            rising
+        };
+        for (parts, told) in [
+            ([&[1, 2][..], &[7, 8], &[9]], [true, true, true]),
+            ([&[1, 2], &[2, 3], &[4]], [true, false, true]),
+            ([&[5, 9], &[4, 6], &[7]], [true, false, true]),
+            ([&[5, 9], &[], &[7]], [true, true, false]),
+            ([&[], &[0], &[1]], [true, true, true]),
+        ] {
+            let mut rising = Rising::default();
+            let seen = parts.map(|numbers| rising.go_on(watched(numbers)).is_ok());
+            assert_eq!(seen, told, "{parts:?}");
         }
     }
 

@@ -22,6 +22,7 @@ impl<'a> Skim<'a> {
     }
 
     /// Steps over exactly this.
+    #[inline]
     pub(crate) fn literal(&mut self, text: &str) -> Option<()> {
         let rest = &self.bytes[self.at..];
         rest.starts_with(text.as_bytes()).then(|| {
@@ -47,40 +48,39 @@ impl<'a> Skim<'a> {
             .flatten()
     }
 
-    /// Steps over a string, and gives what stands between its quotes as it is written.
-    pub(crate) fn string(&mut self) -> Option<&'a [u8]> {
-        self.literal("\"")?;
+    /// Steps over a string, and gives what stands between its quotes as it is written, and whether there are escapes
+    /// in it.
+    pub(crate) fn string(&mut self) -> Option<(&'a [u8], bool)> {
+        if self.next() != Some(b'"') {
+            return None;
+        }
         let start = self.at;
+        let mut has_escapes = false;
         loop {
-            self.at += memchr::memchr2(b'"', b'\\', self.bytes.get(self.at..)?)?;
-            match self.bytes[self.at] {
-                b'"' => {
-                    self.at += 1;
-                    return Some(&self.bytes[start..self.at - 1]);
-                }
-                b'\\' => {
-                    let (escape, behind) = (self.bytes.get(self.at + 1)?, self.at + 2);
-                    self.at = match escape {
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => behind,
-                        b'u' => {
-                            let digits = self.bytes.get(behind..behind + 4)?;
-                            digits.iter().all(u8::is_ascii_hexdigit).then_some(())?;
-                            behind + 4
-                        }
-                        _ => return None,
-                    };
+            self.at += end_or_escape(self.bytes.get(self.at..)?)?;
+            if self.bytes[self.at] == b'"' {
+                self.at += 1;
+                return Some((&self.bytes[start..self.at - 1], has_escapes));
+            }
+            has_escapes = true;
+            let (escape, behind) = (self.bytes.get(self.at + 1)?, self.at + 2);
+            self.at = match escape {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => behind,
+                b'u' => {
+                    let digits = self.bytes.get(behind..behind + 4)?;
+                    digits.iter().all(u8::is_ascii_hexdigit).then_some(())?;
+                    behind + 4
                 }
                 _ => return None,
-            }
+            };
         }
     }
 
     /// Steps over a string that stands for a text: half a surrogate pair does not, and whatever might be one is left
     /// to serde.
     pub(crate) fn text(&mut self) -> Option<()> {
-        let written = self.string()?;
+        let (written, has_escapes) = self.string()?;
         let may_be_half = |piece: &[u8]| piece[..2] == *b"\\u" && matches!(piece[2], b'd' | b'D');
-        let has_escapes = memchr::memchr(b'\\', written).is_some();
         (!has_escapes || !written.windows(3).any(may_be_half)).then_some(())
     }
 
@@ -123,11 +123,11 @@ impl<'a> Skim<'a> {
                 _ => return false,
             }
             self.spaces();
-            let Some(name) = self.string() else {
+            let Some((name, has_escapes)) = self.string() else {
                 return false;
             };
-            // A name may be written with escapes.
-            if name.contains(&b'\\') || names.iter().any(|taken| taken.as_bytes() == name) {
+            // A name that is written with escapes may be any.
+            if has_escapes || names.iter().any(|taken| taken.as_bytes() == name) {
                 return false;
             }
             if self.colon().and_then(|()| self.value(0)).is_none() {
@@ -229,11 +229,35 @@ pub(crate) fn number_length(bytes: &[u8]) -> Option<usize> {
     Some(end)
 }
 
+/// How far it is to the quote that ends a string, or to a backslash.
+pub(crate) fn end_or_escape(bytes: &[u8]) -> Option<usize> {
+    // Names are short, and so is what stands between escapes: there the call of a search costs more than the search.
+    for at in [0, 8] {
+        let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        let word = u64::from_le_bytes(*word);
+        let found = where_it_is(b'"', word) | where_it_is(b'\\', word);
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+    }
+    memchr::memchr2(b'"', b'\\', bytes)
+}
+
+/// The lowest bit that is set is in the first byte of the word that is this one; none is where no byte is. What is set
+/// above it says nothing.
+fn where_it_is(byte: u8, word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let zero_there = word ^ (ONES * u64::from(byte));
+    zero_there.wrapping_sub(ONES) & !zero_there & (ONES << 7)
+}
+
 /// Whether one of the bytes cannot stand in a string as it is.
 pub(crate) fn holds_controls(bytes: &[u8]) -> bool {
     bytes.chunks(BLOCK).any(|block| {
-        // Without a way out in the middle, so that the compiler can do them all at once.
-        block.iter().fold(false, |any, byte| any | (*byte < 0x20))
+        // The least of all and no way out in the middle, so that the compiler can do many at once.
+        block.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20
     })
 }
 
@@ -300,6 +324,47 @@ mod tests {
         }
         // Or this would prove nothing.
         assert!(whole > 1000, "{whole}");
+    }
+
+    #[test]
+    fn the_end_of_a_string_or_an_escape_is_found_wherever_it_stands() {
+        for filler in 0..=u8::MAX {
+            let bytes = [filler; 40];
+            for at in 0..40 {
+                for found in *b"\"\\" {
+                    for behind in [filler, found ^ 1, found ^ 0x80, b'"', b'\\'] {
+                        let mut bytes = bytes;
+                        bytes[at] = found;
+                        bytes[at + 1..].iter_mut().for_each(|byte| *byte = behind);
+                        for from in [0, 1, 7, 39] {
+                            let rest = &bytes[from..];
+                            let first = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+                            assert_eq!(end_or_escape(rest), first, "{rest:?}");
+                        }
+                    }
+                }
+            }
+            let is_one = matches!(filler, b'"' | b'\\');
+            assert_eq!(end_or_escape(&bytes), is_one.then_some(0));
+        }
+        assert_eq!(end_or_escape(b""), None);
+    }
+
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands() {
+        for length in [0, 1, 15, 16, 17, 255, 256, 257, 300] {
+            for filler in [b' ', b'~', 0x7f, 0x80, 0xff] {
+                let bytes = vec![filler; length];
+                assert!(!holds_controls(&bytes));
+                for at in 0..length {
+                    for control in [0, 0x1f] {
+                        let mut bytes = bytes.clone();
+                        bytes[at] = control;
+                        assert!(holds_controls(&bytes));
+                    }
+                }
+            }
+        }
     }
 
     #[test]
