@@ -9,5 +9,6 @@ mod power;
 mod recorder;
 mod refusals;
 mod replaced;
+mod sample;
 
 pub(crate) use recorder::{Fault, How, Kind, Recorder};

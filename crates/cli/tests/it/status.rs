@@ -149,10 +149,10 @@ fn a_running_run_a_stopped_one_and_a_killed_one_are_told_apart() {
     let quick = std::sync::Arc::new(AtomicBool::new(false));
     let mood = std::sync::Arc::clone(&quick);
     let server = Server::start(move |_| {
-        let wait = if mood.load(Ordering::Relaxed) { 0 } else { 30 };
+        let wait = if mood.load(Ordering::Relaxed) { 0 } else { 100 };
         Answer::good("x").after(Duration::from_millis(wait))
     });
-    let folder = Folder::asking(&server).file("rows.jsonl", rows(1000));
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(300));
     let mut running = folder.datagen(["run", "-q"]).start();
     running.until_lines("output/demo/result.jsonl", 3);
     let told = status_json(&folder);
@@ -163,7 +163,7 @@ fn a_running_run_a_stopped_one_and_a_killed_one_are_told_apart() {
     );
     assert_eq!(
         told["pending"].as_u64().unwrap() + told["ok"].as_u64().unwrap(),
-        1000
+        300
     );
     assert_eq!(told["go_on"], json!([]));
 

@@ -101,6 +101,8 @@ fn more_are_asked_at_the_same_time_than_the_run_began_with() {
     assert_snapshot!(set("concurrency=auto"), @"rate_limit null, token_limit null, concurrency_limit auto (now 20)");
     run.until_said("`datagen ctl`: run.concurrency_limit is auto");
     assert_snapshot!(set("concurrency=4"), @"rate_limit null, token_limit null, concurrency_limit 4");
+    // Nobody waits for four at a time.
+    set("concurrency=200");
     run.exits(0);
     assert_eq!(server.seen().total(), 400);
 }
@@ -109,7 +111,7 @@ fn more_are_asked_at_the_same_time_than_the_run_began_with() {
 fn more_at_the_same_time_than_there_is_room_for_is_said_on_both_sides() {
     let plan = Plan::good().latency(Latency::Fixed(Duration::from_millis(400)));
     let server = FaultServer::start_blocking(plan).unwrap();
-    let folder = Folder::asking_at(server.url()).file("rows.jsonl", rows(600));
+    let folder = Folder::asking_at(server.url()).file("rows.jsonl", rows(300));
     let limited = "ulimit -n 192; exec \"$DATAGEN\" run --concurrency 1";
     let mut run = folder.shell(limited).start();
     run.until_lines(RESULT, 1);

@@ -141,7 +141,7 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn any_text_is_a_configuration_or_is_refused_with_its_place(text in prop_oneof![pieces(), lines(), any::<String>()]) {

@@ -6,7 +6,7 @@ use data_generation::StopKind;
 use data_generation_fault_server::trial::{self, Patience, expect, same};
 use data_generation_fault_server::{Disposition, Every, Fault, Plan, Play, Times, Who};
 
-use crate::matrix::{AT_ONCE, LONGEST, age, says_what_and_why, waits_long};
+use crate::matrix::{AT_ONCE, LONGEST, age, alike_before, says_what_and_why, waits_long};
 use crate::played::{Fate, Played, Stage, entries};
 
 /// Every row meets it, always.
@@ -177,7 +177,12 @@ async fn every_row_of(such: impl Fn(&Fault) -> bool) {
     let cases = faults.flat_map(|fault| {
         let costly =
             is_bomb(fault) || matches!(fault.requests.every, Every::Breaker { each: 6.., .. });
-        let places: &[usize] = if costly { &[1] } else { &[1, 4] };
+        let places: &[usize] = match alike_before(fault) {
+            _ if costly => &[1],
+            0 => &[1, 4],
+            nth if nth % 2 == 0 => &[1],
+            _ => &[4],
+        };
         places.iter().map(move |places| {
             let name = format!("{}, {places} at work", fault.name);
             (name, every_row(fault, *places))

@@ -16,7 +16,7 @@ mod disk;
 mod world;
 
 /// Sequences in every run of the tests.
-const SEQUENCES: u64 = 120;
+const SEQUENCES: u64 = 60;
 
 fn sequence(seed: u64, history: Arc<Mutex<Vec<String>>>) {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -50,7 +50,7 @@ fn obeys(extractor: &dyn Extract, answer: &str, content: &str) {
 }
 
 proptest! {
-    #![proptest_config(cases(1_000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn tags_take_any_answer(name in "\\PC{1,3}|[a-b:<>/ -]{0,3}", answer in "\\PC*|[<>/ab:. -]{0,40}", content in ".*") {

@@ -47,7 +47,7 @@ fn assert_same(answer: &str) {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn the_scanner_finds_what_the_pattern_finds_in_any_characters(

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
+use crate::cases::number;
 use crate::scripted::{Outcome, at_once, row, status, with_header};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,7 +119,7 @@ async fn more_at_once_than_there_are_slots_cost_no_row() {
             (8, SECOND, at_once(20)),
             (2, 20 * SECOND, at_once(64)),
         ] {
-            for seed in 0..3 {
+            for seed in 0..number("FUZZ_TIMES").unwrap_or(1) {
                 let what = format!("answer {n}, {slots} slots, {options:?}, seed {seed}");
                 let rows = 40 * slots;
                 let model = Slots::new(slots, takes, how);
@@ -147,7 +148,7 @@ async fn nothing_is_halted_and_nobody_fails_while_the_first_answers_are_under_wa
     for how in HOWS {
         for takes in [3 * SECOND, 60 * SECOND, 250 * SECOND] {
             for (places, options) in [(5, at_once(5)), (8, at_once(8)), (8, adaptive(64))] {
-                for seed in 0..5 {
+                for seed in 0..2 * number("FUZZ_TIMES").unwrap_or(1) {
                     let model = Slots::new(4, takes, how);
                     let client = model.client(options.clone(), seed);
                     let results = ask_all(&client, 24, places).await;

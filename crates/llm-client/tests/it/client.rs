@@ -459,7 +459,7 @@ async fn no_wake_up_is_lost_between_threads() {
     options.limits = LimitOptions::per_minute(60_000_000.try_into().ok());
     options.retry.base_delay_s = 0.0;
     let client = client(&model, options);
-    let rows: Vec<_> = (0..3000)
+    let rows: Vec<_> = (0..1000)
         .map(|n| {
             let client = Arc::clone(&client);
             tokio::spawn(async move { client.ask(&row(n)).await })

@@ -57,7 +57,7 @@ fn near(expected: Duration, got: Option<Duration>) -> bool {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn a_wait_in_the_words_is_read_as_it_was_meant(

@@ -27,7 +27,7 @@ async fn times(limiter: &Limiter, permits: usize) -> Vec<Instant> {
 
 #[tokio::test(start_paused = true)]
 async fn no_sliding_minute_exceeds_the_limit_and_hardly_any_falls_short() {
-    for requests in [1, 20, 60, 7_777] {
+    for requests in [1, 20, 60, 1_777] {
         let times = times(&limiter(requests), 2 * requests as usize + 1).await;
         for (first, last) in times.iter().zip(&times[requests as usize..]) {
             let minute = *last - *first;

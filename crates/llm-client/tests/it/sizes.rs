@@ -58,13 +58,17 @@ fn seen(model: &Scripted) -> Vec<(Instant, u64)> {
 }
 
 fn most_in_a_minute(seen: &[(Instant, u64)]) -> u64 {
-    let minutes = seen.iter().map(|(first, _)| {
-        let within = seen
-            .iter()
-            .filter(|(at, _)| *at >= *first && *at < *first + MINUTE);
-        within.map(|(_, tokens)| tokens).sum()
-    });
-    minutes.max().unwrap_or(0)
+    assert!(seen.is_sorted_by_key(|(at, _)| *at));
+    let (mut first, mut within, mut most) = (0, 0, 0);
+    for (at, tokens) in seen {
+        within += tokens;
+        while seen[first].0 + MINUTE <= *at {
+            within -= seen[first].1;
+            first += 1;
+        }
+        most = most.max(within);
+    }
+    most
 }
 
 /// What was used of a limit from the first minute on, and the most of it in any minute.

@@ -1,4 +1,4 @@
-//! The power goes out before every change of a run, and the same command goes on with what is left.
+//! The power goes out before the changes of a run, and the same command goes on with what is left.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,6 +12,7 @@ use super::bench::{
 };
 use super::power::{Dice, Platter};
 use super::recorder::{Made, Recorder};
+use super::sample::Sample;
 use crate::{Durability, Manifest, RunOptions};
 
 /// What the run said, up to the moment of the loss.
@@ -68,8 +69,7 @@ pub(super) fn assert_promises(dir: &Path, command: &Command, told: &Told, now: I
     }
 }
 
-/// One run, and a power loss before its changes and after the last: all of them for group commit; where each
-/// answer is synced there are three times as many, and one in three is tried. Returns how many losses there were.
+/// One run, and a power loss before its changes and after the last. Returns how many losses there were.
 async fn lose_power(template: &Path, command: &Command, unsynced: &[&str], seed: u64) -> usize {
     let root = tempfile::tempdir().unwrap();
     copy_folder(template, root.path());
@@ -81,12 +81,12 @@ async fn lose_power(template: &Path, command: &Command, unsynced: &[&str], seed:
     let mut dice = Dice(seed);
     let mut platter = Platter::holding(root.path(), recorder.found(), unsynced);
     let mut told = Told::default();
-    let mut losses = 0;
+    let (mut sample, mut losses) = (Sample::default(), 0);
     for at in 0..=log.len() {
         let now = log[at.min(log.len() - 1)].0;
-        let skipped = command.durability == Durability::Each && at < log.len() && dice.roll(3) > 0;
+        let tried = sample.takes(log.get(at).map(|(_, made)| made));
         for loss in platter.losses(&mut dice) {
-            if skipped {
+            if !tried {
                 continue;
             }
             losses += 1;

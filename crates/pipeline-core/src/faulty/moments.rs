@@ -1,4 +1,4 @@
-//! The power goes out at each moment of a command, whatever command it is.
+//! The power goes out at the moments of a command, whatever command it is.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use super::bench::copy_folder;
 use super::losses::Told;
 use super::power::{Dice, Platter};
 use super::recorder::Recorder;
+use super::sample::Sample;
 
 /// What is left, and what was said before.
 pub(super) struct Left<'a> {
@@ -39,10 +40,15 @@ pub(super) async fn at_every_moment(
     let mut dice = Dice(seed);
     let mut platter = Platter::holding(root.path(), recorder.found(), &[]);
     let mut told = Told::default();
-    let mut losses = 0;
+    let (mut sample, mut losses) = (Sample::default(), 0);
     for at in 0..=log.len() {
-        let next = log.get(at).map(|(_, made)| made.to_string());
-        for loss in platter.losses(&mut dice) {
+        let next = log.get(at).map(|(_, made)| made);
+        let tried = match sample.takes(next) {
+            true => platter.losses(&mut dice),
+            false => Vec::new(),
+        };
+        let next = next.map(ToString::to_string);
+        for loss in tried {
             let left = tempfile::tempdir().unwrap();
             platter.lose(loss, &mut dice, left.path());
             let point = format!("before change {at} ({next:?}), {loss:?}");

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::bench::{Command, ROWS, assert_whole, copy_folder, piped, run, run_dir, run_well};
 use super::moments::at_every_moment;
 use super::recorder::{Fault, How, Kind, Recorder};
+use super::sample::Changes;
 
 fn of(rows: i64) -> Command {
     Command {
@@ -73,6 +74,7 @@ async fn the_rows_of_before_are_kept_whatever_is_refused() {
     let template = tempfile::tempdir().unwrap();
     half_of_what_was_piped(template.path()).await;
     let fewer = ROWS - 8;
+    let changes = Changes::of(template.path(), &of(fewer)).await;
     for (kind, how) in [
         (Some(Kind::Write), How::Short),
         (Some(Kind::Sync), How::Eio),
@@ -82,7 +84,7 @@ async fn the_rows_of_before_are_kept_whatever_is_refused() {
         (None, How::GoneFromThen),
     ] {
         let mut before_the_first_request = 0;
-        for nth in 1.. {
+        for nth in changes.to_refuse(kind, how as usize) {
             let told = format!("{kind:?} {how:?} {nth}");
             let root = tempfile::tempdir().unwrap();
             copy_folder(template.path(), root.path());

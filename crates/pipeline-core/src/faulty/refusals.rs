@@ -1,4 +1,4 @@
-//! The n-th change of the disk is refused, for every n until a run comes through clean.
+//! The n-th change of the disk is refused, for every kind of change, until a run comes through clean.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,6 +8,7 @@ use super::bench::{
     run, run_dir, run_well,
 };
 use super::recorder::{Fault, How, Kind, Recorder};
+use super::sample::Changes;
 use crate::{Durability, Start, StopKind};
 
 /// Every kind of change with every way to refuse it, and how many of them the shortest of the runs below makes
@@ -73,14 +74,20 @@ fn kept(dir: &Path, acknowledged: impl IntoIterator<Item = Answer>) -> BTreeSet<
         .collect()
 }
 
-/// Runs, with a refusal at every n, in copies of the template; each time the same command must then finish.
-/// Returns how many runs met a refusal.
+/// Runs, with a refusal at one n after the other, in copies of the template; each time the same command must then
+/// finish. Returns how many runs met a refusal.
 async fn refuse_each(
     template: &Path,
     command: &Command,
+    changes: &Changes,
     (kind, how, at_least): (Option<Kind>, How, usize),
 ) -> usize {
-    for nth in 1.. {
+    assert!(
+        changes.count(kind) >= at_least,
+        "{kind:?}: the run makes too few changes to prove anything"
+    );
+    let mut runs = 0;
+    for nth in changes.to_refuse(kind, how as usize) {
         let told = format!("{kind:?} {how:?} {:?} {nth}", command.durability);
         let root = tempfile::tempdir().unwrap();
         copy_folder(template, root.path());
@@ -92,13 +99,10 @@ async fn refuse_each(
                 ran.is_clean(),
                 "{told}: nothing was refused, and yet it stopped"
             );
-            assert!(
-                nth > at_least,
-                "{told}: the run makes too few changes to prove anything"
-            );
             assert_whole(&dir, &told);
-            return nth - 1;
+            continue;
         }
+        runs += 1;
         assert_stopped(&ran, &recorder, &told);
 
         let acknowledged = recorder.acknowledged();
@@ -122,21 +126,23 @@ async fn refuse_each(
         );
         assert_whole(&dir, &told);
     }
-    unreachable!("numbers do not end")
+    runs
 }
 
 /// With every refusal for group commit, and with those that are about acknowledging where each answer is synced.
 async fn refuse_all(template: &Path) {
     let mut command = Command::default();
+    let changes = Changes::of(template, &command).await;
     let mut runs = 0;
     for refusal in REFUSALS {
-        runs += refuse_each(template, &command, refusal).await;
+        runs += refuse_each(template, &command, &changes, refusal).await;
     }
-    assert!(runs > 150, "only {runs} refusals");
+    assert!(runs > 80, "only {runs} refusals");
     command.durability = Durability::Each;
+    let changes = Changes::of(template, &command).await;
     for (kind, how) in [(Kind::Write, How::Short), (Kind::Sync, How::Eio)] {
-        let runs = refuse_each(template, &command, (Some(kind), how, 10)).await;
-        assert!(runs > 10, "only {runs} refusals");
+        let runs = refuse_each(template, &command, &changes, (Some(kind), how, 10)).await;
+        assert!(runs > 6, "only {runs} refusals");
     }
 }
 
@@ -166,8 +172,9 @@ async fn a_fork_that_is_refused_anywhere_leaves_its_source_alone_and_can_be_made
     };
     let source_journal = std::fs::read(run_dir(template.path()).join("journal.jsonl")).unwrap();
     let source = answers_in(&run_dir(template.path()));
+    let changes = Changes::of(template.path(), &command).await;
     for (kind, how) in BEGINNING {
-        for nth in 1.. {
+        for nth in changes.to_refuse(kind, how as usize) {
             let told = format!("{kind:?} {how:?} {nth}");
             let root = tempfile::tempdir().unwrap();
             copy_folder(template.path(), root.path());
@@ -211,8 +218,9 @@ async fn a_new_run_that_is_refused_anywhere_loses_nothing_of_the_old_one() {
         },
         ..Command::default()
     };
+    let changes = Changes::of(template.path(), &command).await;
     for (kind, how) in BEGINNING {
-        for nth in 1.. {
+        for nth in changes.to_refuse(kind, how as usize) {
             let told = format!("{kind:?} {how:?} {nth}");
             let root = tempfile::tempdir().unwrap();
             copy_folder(template.path(), root.path());

@@ -1,9 +1,19 @@
 use proptest::prelude::ProptestConfig;
 
-/// So many cases, or `FUZZ_TIMES` times as many: `just fuzz` sets it.
-pub(crate) fn cases(usual: u32) -> ProptestConfig {
+/// So many times as much is tried as usual: `.ci/fuzz` sets `FUZZ_TIMES`.
+pub(crate) fn times() -> u32 {
     let times = std::env::var("FUZZ_TIMES").ok();
-    let times = times.and_then(|times| times.parse().ok()).unwrap_or(1);
+    times.and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
+/// Whether one of many cases that are alike is tried: one in so many, and all of them for `.ci/fuzz`.
+pub(crate) fn is_tried(case: usize, one_in: usize) -> bool {
+    std::env::var_os("FUZZ_TIMES").is_some() || case.is_multiple_of(one_in)
+}
+
+/// So many cases, or `FUZZ_TIMES` times as many.
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
+    let times = times();
     ProptestConfig {
         cases: usual.saturating_mul(times),
         max_global_rejects: 1024_u32.saturating_mul(times),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use data_generation_pipeline_core::{Report, Run, Source, Workflow};
 use serde_json::Value;
 
+use crate::cases::{is_tried, times};
 use crate::harness::{Bench, Extract, rows};
 
 const ROWS: i64 = 12;
@@ -80,6 +81,18 @@ impl Finished {
             .chain(ends.map(|(at, _)| at + 1))
             .collect();
         starts[starts.len() - 1 - lines]..bytes.len()
+    }
+
+    /// Where a file is cut in its last lines, so many of them: near the ends of each line, and at one byte in five
+    /// between them, which are all alike. `.ci/fuzz` tries every byte.
+    fn places(&self, name: &str, lines: usize) -> Vec<usize> {
+        let (bytes, tail) = (&self.files[name], self.tail(name, lines));
+        let is_near_an_end = |at: usize| {
+            let near = &bytes[at.saturating_sub(4)..bytes.len().min(at + 4)];
+            near.contains(&b'\n')
+        };
+        tail.filter(|at| is_tried(*at, 5) || is_near_an_end(*at))
+            .collect()
     }
 
     /// Goes on after these losses, and looks whether all is as it should be.
@@ -172,23 +185,23 @@ fn answered(journal: &[u8]) -> BTreeSet<i64> {
 }
 
 #[tokio::test]
-async fn each_file_cut_at_every_byte_of_its_last_three_lines_goes_on() {
+async fn each_file_cut_at_any_byte_of_its_last_three_lines_goes_on() {
     let finished = Finished::new().await;
     let mut cases = 0;
     for name in [RESULT, JOURNAL, FAILURES] {
-        for at in finished.tail(name, 3) {
+        for at in finished.places(name, 3) {
             finished.survives(&[(name, at, Loss::Cut)]).await;
             cases += 1;
         }
     }
-    assert!(cases > 1500, "{cases} cases");
+    assert!(cases > 300, "{cases} cases");
 }
 
 #[tokio::test]
 async fn nuls_from_any_byte_of_a_last_line_on_are_cut_off() {
     let finished = Finished::new().await;
     for name in [RESULT, JOURNAL, FAILURES] {
-        for at in finished.tail(name, 1) {
+        for at in finished.places(name, 1) {
             finished.survives(&[(name, at, Loss::Nuls)]).await;
             if at + 1 < finished.files[name].len() {
                 let loss = Loss::NulsBeforeTheNewline;
@@ -206,7 +219,7 @@ async fn all_files_cut_at_once_go_on() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         range.start + (seed >> 33) as usize % range.len()
     };
-    for _ in 0..300 {
+    for _ in 0..60 * times() {
         let cuts = [RESULT, JOURNAL, FAILURES].map(|name| {
             let at = luck(finished.tail(name, 3));
             (name, at, Loss::Cut)

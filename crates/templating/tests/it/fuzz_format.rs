@@ -96,7 +96,7 @@ fn printed(row: &str, keys: &[String]) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn a_format_prompt_prints_what_it_names_or_is_refused(parts in vec(part(), 0..6), row in row_of(value())) {

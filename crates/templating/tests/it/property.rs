@@ -158,7 +158,7 @@ fn agree(text: &str, row: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn the_check_says_fine_exactly_when_rendering_succeeds(text in template(0, 3), row in row()) {
