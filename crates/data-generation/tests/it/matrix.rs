@@ -45,11 +45,10 @@ pub(crate) fn is_refused(fault: &Fault) -> bool {
 /// After so many seconds a row that is put off again and again is too old, where a test says so: there is time
 /// for one more request after a hint, and for a handshake.
 pub(crate) fn age(fault: &Fault) -> u64 {
-    match fault.hint {
-        _ if fault.needs_trust() => 4,
-        Some(hint) if hint > Duration::from_millis(500) => 4,
-        // On a machine that is busy the first answer alone may take two.
-        _ => 3,
+    match fault.needs_trust() {
+        true => 4,
+        // A hint of a second is waited for twice, and where the machine is busy a first answer takes long.
+        false => 3,
     }
 }
 
