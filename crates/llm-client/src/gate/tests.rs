@@ -102,3 +102,16 @@ async fn all_that_are_put_off_count_among_the_answers_of_a_round() {
         enter(&gate).await.good();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_left_before_somebody_began_anew_to_find_out_how_many_are_best_is_not_looked_at() {
+    let [four, eight] = [4, 8].map(|n| NonZeroUsize::new(n).unwrap());
+    let gate = Gate::new(eight, true);
+    let before = with(&gate, 4, 4).await;
+    gate.set_limit(four);
+    gate.set_adaptive(eight);
+    drop(before);
+    let after = with(&gate, 4, 4).await;
+    drop(after);
+    assert_eq!((gate.level(), gate.limit()), (Some(4), 8));
+}
