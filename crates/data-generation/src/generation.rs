@@ -485,7 +485,7 @@ impl DataGenerationPipeline {
             total: Duration::from_secs_f64(timeouts.total_s),
         };
         options.concurrency = connections.get();
-        options.times_connections = !limits.is_none() || limits.share.is_some();
+        options.times_connections = asks_when_connections_are_made(limits);
         let model = OpenAi::new(options).map_err(|error| self.named(error))?;
         Ok(Arc::new(model))
     }
@@ -500,10 +500,39 @@ impl DataGenerationPipeline {
     }
 }
 
+/// Limits look back further by what a connection takes; where there are none, to time them is in vain.
+fn asks_when_connections_are_made(limits: &LimitOptions) -> bool {
+    !limits.is_none() || limits.share.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use data_generation_pipeline_core::Durability;
+
+    #[test]
+    fn connections_are_timed_where_there_is_a_limit_of_whatever_kind() {
+        let timed = |builder: crate::Builder| {
+            let builder = builder.system_prompt(None).user_prompt("{{topic}}");
+            let builder = builder.set("model.base_url", "http://127.0.0.1:1/v1");
+            let pipeline = builder
+                .environment([("HOME".into(), "/tmp".into())])
+                .build();
+            asks_when_connections_are_made(&pipeline.unwrap().limits().unwrap())
+        };
+        let builder = DataGenerationPipeline::builder;
+        assert!(!timed(builder()));
+        for (key, value) in [
+            ("model.rate_limit", serde_json::json!(60)),
+            ("model.rate_limit", serde_json::json!("auto")),
+            ("model.token_limit", serde_json::json!(6000)),
+            ("limits.requests_per_second", serde_json::json!(5)),
+            ("limits.tokens_per_day", serde_json::json!(5000)),
+            ("limits.share", serde_json::json!(true)),
+        ] {
+            assert!(timed(builder().set(key, value)), "{key}");
+        }
+    }
 
     #[test]
     fn how_durable_answers_are_reaches_the_run() {

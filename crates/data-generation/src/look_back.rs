@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use data_generation_llm_client::{Client, OpenAi, Usage};
+use data_generation_llm_client::{Client, LookingBack, OpenAi, Usage};
 use data_generation_pipeline_core::{AHEAD, JournaledAnswer, Manifest, Past};
 use serde_json::Value;
 
@@ -37,13 +37,22 @@ pub(crate) struct Recall {
 
 impl Recall {
     /// Looks back where limits that are in force since then do not know what was sent before. It reads files, so
-    /// somebody else does it: whoever sets a limit does not wait, nor does the run.
-    pub(crate) fn for_new_limits(&self, client: &Arc<Client>, now: SystemTime, under_way: usize) {
+    /// somebody else does it: whoever sets a limit does not wait. What the limit is for does until then.
+    pub(crate) fn for_new_limits(
+        &self,
+        client: &Arc<Client>,
+        looking_back: LookingBack,
+        now: SystemTime,
+        under_way: usize,
+    ) {
         if self.is_needed(client).is_none() {
             return;
         }
         let (recall, client) = (self.clone(), Arc::clone(client));
-        let look = move || recall.at_once(&client, now, under_way);
+        let look = move || {
+            recall.at_once(&client, now, under_way);
+            drop(looking_back);
+        };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(look)),
             Err(_) => drop(std::thread::spawn(look)),

@@ -274,9 +274,12 @@ impl State {
         }
         if is_changed {
             let (now, under_way) = (SystemTime::now(), client.in_flight());
+            // Nothing leaves by a limit that does not know what was sent before.
+            let looking_back = client.looks_back();
             client.set_limits(&self.limits);
-            if let Some(recall) = &self.recall {
-                recall.for_new_limits(client, now, under_way);
+            match &self.recall {
+                Some(recall) => recall.for_new_limits(client, looking_back, now, under_way),
+                None => drop(looking_back),
             }
             tracing::info!("the limits were changed: {}", limits::in_words(client));
         }

@@ -165,7 +165,7 @@ pub enum LimitKind {
     Tokens,
     /// Of a day, whatever it counts: it is used up for long.
     Day,
-    /// Not known yet: the first answer tells.
+    /// Not known yet: the first answer tells, or it is being counted what was sent before.
     Unknown,
 }
 

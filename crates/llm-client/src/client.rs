@@ -59,6 +59,17 @@ pub struct Client {
     pub(crate) held: Hold,
 }
 
+/// What was sent before is about to be counted, see [`Client::looks_back`].
+#[derive(Debug)]
+#[must_use]
+pub struct LookingBack(Arc<Client>);
+
+impl Drop for LookingBack {
+    fn drop(&mut self) {
+        self.0.limiter.has_looked_back();
+    }
+}
+
 impl Client {
     /// A client of a model.
     pub fn new(model: Arc<dyn Model>, options: ClientOptions) -> Client {
@@ -185,6 +196,13 @@ impl Client {
     /// counted already is not counted twice.
     pub fn sent_before(&self, source: &Path, sent: impl IntoIterator<Item = (Duration, u64)>) {
         self.limiter.look_back(number_of(source), sent.into_iter());
+    }
+
+    /// Somebody is about to tell what was [sent before](Client::sent_before): nothing for which there are limits leaves
+    /// until what this returns is dropped. Who waits for that is told so.
+    pub fn looks_back(self: &Arc<Self>) -> LookingBack {
+        self.limiter.looks_back();
+        LookingBack(Arc::clone(self))
     }
 
     /// Whether the limits are shared with other processes.

@@ -1,3 +1,5 @@
+//! How many requests may be under way at the same time: a number that somebody set, or one that is found out.
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -82,7 +84,7 @@ impl Level {
         self.limit
     }
 
-    /// So many from now on. A running cut stays.
+    /// So many from now on. A running cut of a number that was set stays.
     pub(crate) fn set_limit(&mut self, limit: NonZeroUsize) {
         self.limit = limit.get();
         match &mut self.kind {

@@ -81,7 +81,7 @@ mod window;
 pub use answer::{Answer, Headers};
 pub use call::{Call, Event, LimitKind, WaitReason};
 pub use classify::{Budget, ClassifyOptions, Verdict, classify};
-pub use client::Client;
+pub use client::{Client, LookingBack};
 pub use error::{BoxError, Error, ErrorKind, TransportError, TransportKind};
 pub use limit::{Limiter, Permit, TooLong};
 pub use limit_file::LimitFile;

@@ -71,6 +71,8 @@ struct State {
     unknown: Unknown,
     /// One is under way that will tell what a request costs.
     first_is_out: bool,
+    /// So many are about to tell what was sent before.
+    looking_back: usize,
     /// Where the endpoint allows less than is configured.
     pace: Pace,
     /// Only the first one watches the clock.
@@ -152,6 +154,7 @@ impl Limiter {
                 Unknown::No
             },
             first_is_out: false,
+            looking_back: 0,
             pace: Pace::default(),
             waiting: Queue::default(),
             first_waits_for: None,
@@ -303,6 +306,10 @@ impl Limiter {
         let lateness = u64::try_from(need.lateness.as_micros()).unwrap_or(u64::MAX);
         state.ledger.arrive_late(lateness);
         let space = state.slow(now, tokens);
+        if state.looking_back > 0 {
+            let what = "the count of what was sent before";
+            return Front::Behind(what.to_owned(), LimitKind::Unknown, Duration::ZERO);
+        }
         if need.is_first && state.first_is_out {
             let what = "tokens, until the first answer tells what one costs";
             return Front::Behind(what.to_owned(), LimitKind::Unknown, Duration::ZERO);

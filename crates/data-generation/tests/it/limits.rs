@@ -1,11 +1,12 @@
 //! Limits over more than one command, on a clock that only tests can have.
 
 use std::future::IntoFuture;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use data_generation::llm::{Answer, Model, Request, TransportError};
+use data_generation::settings::LimitName;
 use data_generation::{Steering, StopHandle};
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -403,6 +404,32 @@ async fn a_day_that_is_used_up_ends_the_run_until_then() {
     assert_eq!(stopped.kind, data_generation::StopKind::Later);
     let message = stopped.message.split(" after ").next().unwrap().to_owned();
     insta::assert_snapshot!(message, @"the limit of 3 requests a day is used up; come back");
+}
+
+#[tokio::test]
+async fn nothing_leaves_by_a_limit_that_is_set_while_a_run_works_before_the_past_is_counted() {
+    let home = Home::new();
+    let before: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
+    let after: Vec<String> = (2_000..4_000).map(|n| n.to_string()).collect();
+    let rows = |all: &[String]| words(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let pipeline = home.builder().own_model(timed().0).build().unwrap();
+    pipeline.run(rows(&before)).await.unwrap();
+    let steering = Steering::new();
+    let (steers, sent) = (steering.clone(), Arc::new(Mutex::new(0)));
+    let says = Says::new(move |_, _| {
+        let mut sent = sent.lock().unwrap();
+        *sent += 1;
+        if *sent == 5 {
+            steers.set_limit(LimitName::RequestsPerDay, NonZeroU64::new(2_010));
+        }
+        Answer::text("fine")
+    });
+    let pipeline = home.builder().own_model(says).build().unwrap();
+    let all: Vec<String> = before.iter().chain(&after).cloned().collect();
+    let report = pipeline.run(rows(&all)).steering(&steering).await.unwrap();
+    // Five were under way, and may be in the journal by then: for safety's sake they count twice.
+    let (ok, pending) = (report.counts.ok, report.counts.pending);
+    assert!((5..=10).contains(&ok) && ok + pending == 2_000, "{ok} left");
 }
 
 #[tokio::test(start_paused = true)]

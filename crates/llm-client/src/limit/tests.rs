@@ -65,6 +65,31 @@ async fn whoever_waits_hears_at_once_of_what_is_counted_while_he_waits() {
     assert_eq!(*heard.lock().unwrap(), [requests, requests, tokens, tokens]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_leaves_by_a_new_limit_before_it_is_counted_what_was_sent_before() {
+    let limiter = Limiter::new(&LimitOptions::default());
+    limiter.looks_back();
+    limiter.set(&LimitOptions::per_minute(NonZeroU32::new(60)));
+    let heard = Mutex::new(Vec::new());
+    let told = |limit: &str, kind, _| heard.lock().unwrap().push((limit.to_owned(), kind));
+    let start = Instant::now();
+    let permit = async {
+        let permit = limiter.acquire_for(|| 0, Duration::MAX, told).await;
+        permit.unwrap().settle(0);
+        start.elapsed().as_secs()
+    };
+    let look_back = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let sent = (0..60).map(|_| (Duration::from_secs(5), 0));
+        limiter.look_back(1, sent);
+        limiter.has_looked_back();
+    };
+    let (left, ()) = tokio::join!(permit, look_back);
+    assert_eq!(left, 60, "a minute after those");
+    let what = "the count of what was sent before".to_owned();
+    assert_eq!(heard.lock().unwrap()[0], (what, LimitKind::Unknown));
+}
+
 fn a_minute(amount: u64) -> Rates {
     Rates {
         a_minute: NonZeroU64::new(amount),

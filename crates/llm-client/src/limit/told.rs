@@ -51,6 +51,17 @@ impl Limiter {
         state.waiting.wake_all();
     }
 
+    /// Nothing leaves from now on until it is said that the look back is over.
+    pub(crate) fn looks_back(&self) {
+        self.lock().looking_back += 1;
+    }
+
+    pub(crate) fn has_looked_back(&self) {
+        let mut state = self.lock();
+        state.looking_back -= 1;
+        state.waiting.wake_all();
+    }
+
     /// Whether other processes keep the same limits.
     pub(crate) fn is_shared(&self) -> bool {
         self.is_shared
