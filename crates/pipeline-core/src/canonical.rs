@@ -518,7 +518,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::cases::cases(2000))]
 
         #[test]
         fn a_hostile_text_is_judged_as_serde_judges_it(text in hostile_text()) {

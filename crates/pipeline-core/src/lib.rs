@@ -38,6 +38,8 @@ mod before;
 mod beside;
 mod breaker;
 mod canonical;
+#[cfg(test)]
+mod cases;
 mod check;
 mod clock;
 mod content;

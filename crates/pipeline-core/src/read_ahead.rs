@@ -356,7 +356,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::cases::cases(30))]
 
         #[test]
         fn what_is_read_ahead_is_what_is_read_one_by_one(texts in texts(), fails in any::<bool>(), ends in 0..4000_usize) {

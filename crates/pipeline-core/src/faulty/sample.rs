@@ -1,4 +1,5 @@
-//! Which of the many moments of a run are tried: those that are alike only now and then. `.ci/fuzz` tries them all.
+//! Which of the many moments of a run are tried: those that are alike only now and then. Where `FUZZ_TIMES`
+//! is set, as for `.ci/fuzz` and a stage of `.ci/run`, all of them.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};

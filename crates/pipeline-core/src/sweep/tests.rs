@@ -198,8 +198,17 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+#[test]
+fn what_the_system_cannot_read_is_an_error_and_no_end_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let each = |_: &mut (), _: u64, _: &str| Ok(());
+    // It opens, and has a length; reading it fails.
+    let error = sweep_by(dir.path(), 1, |_| 1, each, |()| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("could not read"), "{error}");
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases::cases(60))]
 
     #[test]
     fn many_threads_see_what_one_by_one_is_seen(

@@ -6,7 +6,8 @@ pub(crate) fn times() -> u32 {
     times.and_then(|times| times.parse().ok()).unwrap_or(1)
 }
 
-/// Whether one of many cases that are alike is tried: one in so many, and all of them for `.ci/fuzz`.
+/// Whether one of many cases that are alike is tried: one in so many, and all of them where `FUZZ_TIMES` is set, as it is
+/// for `.ci/fuzz` and for a stage of `.ci/run`.
 pub(crate) fn is_tried(case: usize, one_in: usize) -> bool {
     std::env::var_os("FUZZ_TIMES").is_some() || case.is_multiple_of(one_in)
 }

@@ -219,7 +219,8 @@ async fn all_files_cut_at_once_go_on() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         range.start + (seed >> 33) as usize % range.len()
     };
-    for _ in 0..60 * times() {
+    let combinations = if is_tried(1, 5) { 300 } else { 60 };
+    for _ in 0..combinations * times() {
         let cuts = [RESULT, JOURNAL, FAILURES].map(|name| {
             let at = luck(finished.tail(name, 3));
             (name, at, Loss::Cut)
