@@ -270,12 +270,15 @@ impl Job {
         .await?;
         self.dir = folder.take_place()?;
         let dir = self.dir.as_path();
-        let past = Past::of(dir, resumed.then_some(&manifest))
+        let past = Past::of(dir.to_owned(), resumed.then_some(&manifest))
             .forked_from(manifest.forked_from.as_deref());
-        for step in &self.workflow.steps {
-            step.resume(&past);
-        }
-        let (of_the_dead, of_the_past) = (past.assumed(), past.take_warnings());
+        let steps = self.workflow.steps.clone();
+        // They may read for long, and whoever looks on or interrupts shares this thread.
+        let (of_the_dead, of_the_past) = blocking(move || {
+            steps.iter().for_each(|step| step.resume(&past));
+            Ok((past.assumed(), past.take_warnings()))
+        })
+        .await?;
         let Looked {
             mut before,
             plan,

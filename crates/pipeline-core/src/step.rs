@@ -90,7 +90,7 @@ pub trait Step: Send + Sync {
     ) -> BoxFuture<'a, Result<(), StepError>>;
 
     /// Called once, before the first row is taken up: for a step that keeps to limits over time, which a new
-    /// start must not fill up again.
+    /// start must not fill up again. It may block: a thread of its own calls it.
     fn resume(&self, _past: &Past<'_>) {}
 
     /// How many rows are worth being at work now, where that changes while the run works; asked before a row is
