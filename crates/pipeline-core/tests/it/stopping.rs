@@ -1,11 +1,16 @@
 //! Stopping, and being stopped.
 
+use std::num::NonZeroUsize;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use std::num::NonZeroUsize;
-
-use data_generation_pipeline_core::{Source, StepError, StopHandle, StopKind};
+use data_generation_pipeline_core::{
+    Draft, Past, Row, Source, Step, StepContext, StepError, StopHandle, StopKind, Workflow,
+};
+use futures::future::BoxFuture;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::harness::{Bench, once_each, rows};
@@ -39,6 +44,56 @@ async fn an_interrupt_waits_for_the_answers_under_way_and_starts_nothing_new() {
     let report = bench.make(&rows(0..20)).await.unwrap();
     assert_eq!((report.counts.ok, report.counts.skipped), (12, 8));
     assert_eq!(bench.tally("result.jsonl"), once_each(0..20));
+}
+
+/// Looks back for as long as nobody says that it is enough.
+struct LooksBack {
+    begun: Arc<Notify>,
+    enough: Mutex<Receiver<()>>,
+}
+
+impl Step for LooksBack {
+    fn name(&self) -> &str {
+        "looks_back"
+    }
+
+    fn run<'a>(
+        &'a self,
+        _: &'a Row,
+        _: &'a mut Draft,
+        _: &'a StepContext<'a>,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async { panic!("it was interrupted before the first row") })
+    }
+
+    fn resume(&self, _: &Past<'_>) {
+        self.begun.notify_one();
+        let enough = self.enough.lock().unwrap();
+        let said = enough.recv_timeout(Duration::from_secs(20));
+        said.expect("nobody could say it meanwhile");
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_is_heard_while_a_step_looks_back() {
+    let (say, enough) = std::sync::mpsc::channel();
+    let bench = Bench::new();
+    let mut run = bench.run(Source::rows(rows(0..20)));
+    let begun = Arc::new(Notify::new());
+    run.workflow = Workflow::new().then(LooksBack {
+        begun: Arc::clone(&begun),
+        enough: Mutex::new(enough),
+    });
+    let stop = StopHandle::new();
+    run.stop = stop.clone();
+    let (report, ()) = futures::join!(run.execute(), async {
+        begun.notified().await;
+        stop.interrupt();
+        say.send(()).unwrap();
+    });
+    let report = report.unwrap();
+    assert_eq!(report.counts.pending, 20);
+    assert_eq!(report.stopped.unwrap().kind, StopKind::Interrupted);
 }
 
 #[tokio::test(start_paused = true)]
