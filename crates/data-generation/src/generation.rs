@@ -485,7 +485,7 @@ impl DataGenerationPipeline {
             total: Duration::from_secs_f64(timeouts.total_s),
         };
         options.concurrency = connections.get();
-        options.times_connections = asks_when_connections_are_made(limits);
+        options.times_connections = times_connections(limits);
         let model = OpenAi::new(options).map_err(|error| self.named(error))?;
         Ok(Arc::new(model))
     }
@@ -500,8 +500,8 @@ impl DataGenerationPipeline {
     }
 }
 
-/// Limits look back further by what a connection takes; where there are none, to time them is in vain.
-fn asks_when_connections_are_made(limits: &LimitOptions) -> bool {
+/// Limits look back further by what a connection takes; where there are none yet, to time them would be in vain.
+fn times_connections(limits: &LimitOptions) -> bool {
     !limits.is_none() || limits.share.is_some()
 }
 
@@ -518,7 +518,7 @@ mod tests {
             let pipeline = builder
                 .environment([("HOME".into(), "/tmp".into())])
                 .build();
-            asks_when_connections_are_made(&pipeline.unwrap().limits().unwrap())
+            times_connections(&pipeline.unwrap().limits().unwrap())
         };
         let builder = DataGenerationPipeline::builder;
         assert!(!timed(builder()));

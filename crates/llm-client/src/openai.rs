@@ -12,9 +12,8 @@ use serde::de::IgnoredAny;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::connects::Connects;
 use crate::secrets::Scrubber;
-use crate::transport::{Sending, Transport, is_loopback, sending};
+use crate::transport::{Http, Sending, Transport, is_loopback, sending};
 use crate::{Answer, Error, Model, OpenAiOptions, Request, TransportError, TransportKind};
 
 /// Any endpoint that speaks OpenAI's chat completions.
@@ -40,7 +39,7 @@ pub struct OpenAi {
     fields: Map<String, Value>,
     /// What stands before and behind the messages in the identity of every request.
     identity: (String, String),
-    connects: Connects,
+    http: Arc<Http>,
     scrubber: Arc<Scrubber>,
 }
 
@@ -74,12 +73,11 @@ impl OpenAi {
             .iter()
             .chain(options.headers.iter().map(|(_, value)| value));
         let scrubber = Arc::new(Scrubber::new(secrets.map(ExposeSecret::expose_secret)));
-        let connects = Connects::default();
         let transport = Transport::new(
             &base,
             options.timeouts,
             options.concurrency.max(1),
-            options.times_connections.then(|| connects.clone()),
+            options.times_connections,
             Arc::clone(&scrubber),
         )
         .map_err(|error| {
@@ -94,15 +92,15 @@ impl OpenAi {
             key: key.unwrap_or_default(),
             headers,
         };
-        let address = transport.address();
+        let (address, http) = (transport.address(), transport.http());
         // `Client::with_config` would make a second HTTP client, with retries of its own.
-        let client = Client::build(transport.http(), endpoint).with_http_service(transport);
+        let client = Client::build(http.client().clone(), endpoint).with_http_service(transport);
         Ok(OpenAi {
             client,
             model: options.model,
             identity: around_messages(&fields),
             address,
-            connects,
+            http,
             fields,
             scrubber,
         })
@@ -159,7 +157,7 @@ impl Model for OpenAi {
     }
 
     fn lateness(&self) -> Duration {
-        self.connects.slowest()
+        self.http.slowest()
     }
 
     fn max_tokens(&self) -> Option<u64> {

@@ -110,8 +110,9 @@ pub struct OpenAiOptions {
     pub timeouts: Timeouts,
     /// Connections that are kept open, at most.
     pub concurrency: usize,
-    /// Whether it is looked at how long connections take, for [`Model::lateness`](crate::Model::lateness) (`true`).
-    /// Each request copies the connector for it: where there are no limits, that can be saved.
+    /// Whether it is looked at from the beginning how long connections take, for
+    /// [`Model::lateness`](crate::Model::lateness) (`true`). Each request copies the connector for it; otherwise that
+    /// begins, with new connections, when it is first asked.
     pub times_connections: bool,
 }
 

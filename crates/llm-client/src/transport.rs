@@ -4,7 +4,7 @@ use std::future::ready;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -32,11 +32,61 @@ const NOT_PROCESSED: [&str; 2] = [
 /// One HTTP exchange under async-openai: sent once, nothing repeated, everything kept.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    http: reqwest::Client,
+    http: Arc<Http>,
     timeouts: Timeouts,
     /// `host:port`, for messages.
     address: Arc<str>,
     scrubber: Arc<Scrubber>,
+}
+
+/// Connections, which are timed from when somebody asks how long they take: each request copies the connector for that.
+pub(crate) struct Http {
+    connects: Connects,
+    untimed: reqwest::Client,
+    timed: OnceLock<reqwest::Client>,
+    base: Url,
+    timeouts: Timeouts,
+    pool: usize,
+}
+
+impl Http {
+    fn new(
+        base: &Url,
+        timeouts: Timeouts,
+        pool: usize,
+        is_timed: bool,
+    ) -> Result<Http, reqwest::Error> {
+        let connects = Connects::default();
+        let first = is_timed.then(|| connects.clone());
+        let first = http(base, timeouts, pool, first)?;
+        let timed = OnceLock::new();
+        if is_timed {
+            timed.get_or_init(|| first.clone());
+        }
+        Ok(Http {
+            connects,
+            untimed: first,
+            timed,
+            base: base.clone(),
+            timeouts,
+            pool,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        self.timed.get().unwrap_or(&self.untimed)
+    }
+
+    /// How long the slowest connection took lately, of those that were made since this was first asked.
+    pub(crate) fn slowest(&self) -> Duration {
+        self.timed.get_or_init(|| {
+            let connects = Some(self.connects.clone());
+            // As the first one could be built, this one can.
+            http(&self.base, self.timeouts, self.pool, connects)
+                .unwrap_or_else(|_| self.untimed.clone())
+        });
+        self.connects.slowest()
+    }
 }
 
 /// An exchange that is about to begin. It travels through async-openai as an error: so that crate neither reads the
@@ -52,20 +102,20 @@ impl Transport {
         base: &Url,
         timeouts: Timeouts,
         pool: usize,
-        connects: Option<Connects>,
+        is_timed: bool,
         scrubber: Arc<Scrubber>,
     ) -> Result<Transport, reqwest::Error> {
         let port = base.port_or_known_default().unwrap_or_default();
         Ok(Transport {
-            http: http(base, timeouts, pool, connects)?,
+            http: Arc::new(Http::new(base, timeouts, pool, is_timed)?),
             timeouts,
             address: format!("{}:{port}", base.host_str().unwrap_or_default()).into(),
             scrubber,
         })
     }
 
-    pub(crate) fn http(&self) -> reqwest::Client {
-        self.http.clone()
+    pub(crate) fn http(&self) -> Arc<Http> {
+        Arc::clone(&self.http)
     }
 
     pub(crate) fn address(&self) -> Arc<str> {
@@ -74,7 +124,7 @@ impl Transport {
 
     fn exchange(self, request: reqwest::Request) -> Sending {
         // The request is handed on before the wait, which would hold its place.
-        let sending = self.http.execute(request);
+        let sending = self.http.client().execute(request);
         Box::pin(async move {
             let start = Instant::now();
             let total = start + self.timeouts.total;

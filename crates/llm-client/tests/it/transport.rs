@@ -177,13 +177,21 @@ async fn connections_are_used_again_also_after_errors() {
 }
 
 #[tokio::test]
-async fn connections_are_not_timed_where_nobody_wants_that() {
+async fn connections_are_timed_from_when_somebody_asks_how_long_they_take() {
     let server = Server::start(vec![Act::Raw(http(200, &[], GOOD))]).await;
     let mut options = options(server.base_url());
     options.times_connections = false;
     let model = OpenAi::new(options).unwrap();
-    model.ask(&question(), 1).await.unwrap();
-    assert_eq!((server.hits(), model.lateness()), (1, Duration::ZERO));
+    for _ in 0..3 {
+        model.ask(&question(), 1).await.unwrap();
+    }
+    assert_eq!(model.lateness(), Duration::ZERO);
+    for _ in 0..3 {
+        model.ask(&question(), 1).await.unwrap();
+    }
+    assert!(model.lateness() > Duration::ZERO);
+    let connections = *server.connections.lock().unwrap();
+    assert_eq!((server.hits(), connections), (6, 2));
 }
 
 #[tokio::test]
