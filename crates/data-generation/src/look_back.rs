@@ -108,6 +108,65 @@ enum Of {
     Others,
 }
 
+/// What was sent, and counts. The answers of a long time are many: only so much is kept of each.
+#[derive(Default)]
+struct Sent {
+    answered: Vec<Answered>,
+    /// When, how many tokens each, and how many.
+    others: Vec<(SystemTime, u64, u64)>,
+}
+
+/// One request that was answered.
+struct Answered {
+    /// When the answer arrived, in microseconds of Unix time.
+    at: u64,
+    latency_ms: u32,
+    tokens: u32,
+}
+
+impl Sent {
+    /// When each left, and how many tokens it cost.
+    fn requests(&self) -> impl Iterator<Item = (SystemTime, u64)> {
+        let answered = self.answered.iter().map(|answered| {
+            let left = Duration::from_micros(answered.left());
+            (SystemTime::UNIX_EPOCH + left, answered.tokens.into())
+        });
+        let others = self.others.iter();
+        answered.chain(others.flat_map(|(at, tokens, count)| (0..*count).map(|_| (*at, *tokens))))
+    }
+}
+
+impl Answered {
+    fn of(answer: &JournaledAnswer, usage: Usage) -> Answered {
+        let at = answer.at.duration_since(SystemTime::UNIX_EPOCH);
+        let at = at.unwrap_or_default().as_micros();
+        Answered {
+            at: u64::try_from(at).unwrap_or(u64::MAX),
+            latency_ms: u32::try_from(answer.latency.as_millis()).unwrap_or(u32::MAX),
+            tokens: u32::try_from(usage.counted()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// When the request left, in microseconds of Unix time.
+    fn left(&self) -> u64 {
+        self.at.saturating_sub(u64::from(self.latency_ms) * 1_000)
+    }
+}
+
+/// How many were under way at the same time, at most; what was answered at a moment was not under way with what left then.
+fn most_at_once<'a>(answered: impl Iterator<Item = &'a Answered> + Clone) -> usize {
+    let mut left: Vec<u64> = answered.clone().map(Answered::left).collect();
+    let mut arrived: Vec<u64> = answered.map(|answered| answered.at).collect();
+    left.sort_unstable();
+    arrived.sort_unstable();
+    let (mut gone, mut most) = (0, 0);
+    for (number, at) in left.iter().enumerate() {
+        gone += arrived[gone..].iter().take_while(|end| *end <= at).count();
+        most = most.max((number + 1).saturating_sub(gone));
+    }
+    most
+}
+
 impl LookBack<'_> {
     /// Counts what this run has sent, and what others of its experiment and its forks have sent to the same endpoint.
     pub(crate) fn at(&self, past: &Past<'_>) {
@@ -121,11 +180,16 @@ impl LookBack<'_> {
             }
         }
         if ahead > 0 {
-            past.warn(format!(
+            let message = format!(
                 "{ahead} of the answers that were kept before have times that are still to come: the clock of this \
                  machine is behind, or was ahead when they came; they count as sent just now, so the limits may be \
                  waited for; that is over with the first answer of this command, if the clock is right now"
-            ));
+            );
+            match self.at_work {
+                None => past.warn(message),
+                // Warnings are taken when a command begins.
+                Some(_) => tracing::warn!("{message}"),
+            }
         }
     }
 
@@ -146,23 +210,16 @@ impl LookBack<'_> {
         {
             return 0;
         }
-        let mut answers = match past.answers_since(since) {
-            Ok(answers) => answers,
-            // The next look at the run's own journal tells the user.
-            Err(error) => {
-                let dir = past.dir().display();
-                tracing::warn!(%error, %dir, "what was sent before could not be read");
-                return 0;
-            }
-        };
-        let is_ahead = |answer: &&JournaledAnswer| answer.at > self.now + AHEAD;
-        *all_ahead += answers.iter().filter(is_ahead).count();
+        let (mut of_run, mut apart) = (Sent::default(), Sent::default());
+        let (mut ahead, mut most_tokens) = (0, 0);
         // What arrived later is among what was under way.
         let is_at_work = is_own && self.at_work.is_some();
-        answers.retain(|answer| !is_at_work || answer.at <= self.now || is_ahead(&answer));
-        let (mut of_run, mut apart, mut most_tokens) = (Vec::new(), Vec::new(), 0);
-        let mut counted = Vec::new();
-        for answer in answers {
+        let read = past.each_answer_since(since, |answer| {
+            let is_ahead = answer.at > self.now + AHEAD;
+            ahead += usize::from(is_ahead);
+            if is_at_work && answer.at > self.now && !is_ahead {
+                return;
+            }
             let whose = self.whose(past, &commands, past.command_of(&answer));
             // Older versions did not keep what they guessed.
             let prompt = answer.prompt_guess.unwrap_or(self.prompt_guess);
@@ -175,17 +232,24 @@ impl LookBack<'_> {
             let sent = match whose {
                 Of::Run => &mut of_run,
                 Of::Apart => &mut apart,
-                Of::Others => continue,
+                Of::Others => return,
             };
             most_tokens = usage.counted().max(most_tokens);
-            sent.push((answer.at - answer.latency, usage.counted()));
-            counted.push(answer);
+            sent.answered.push(Answered::of(&answer, usage));
+        });
+        // The next look at the run's own journal tells the user.
+        if let Err(error) = read {
+            let dir = past.dir().display();
+            tracing::warn!(%error, %dir, "what was sent before could not be read");
+            return 0;
         }
+        *all_ahead += ahead;
+        let answered = of_run.answered.len() + apart.answered.len();
         // A few answers say little of what the others would have cost.
-        if counted.len() < ENOUGH {
+        if answered < ENOUGH {
             most_tokens = most_tokens.max(client.expected_tokens(self.prompt_guess));
         }
-        let mut requests = counted.len() as u64;
+        let mut requests = answered as u64;
         for (command, lost) in past.unjournaled_since(since) {
             let sent = match self.whose(past, &commands, Some(command)) {
                 Of::Run => &mut of_run,
@@ -195,7 +259,7 @@ impl LookBack<'_> {
             let at = lost.at().unwrap_or(self.now);
             for (count, tokens) in [(lost.refused, 0), (lost.unanswered, most_tokens)] {
                 requests += count;
-                (0..count).for_each(|_| sent.push((at, tokens)));
+                sent.others.push((at, tokens, count));
             }
         }
         // What was under way when a command died nobody could write down.
@@ -206,7 +270,7 @@ impl LookBack<'_> {
         };
         let under_way = match self.at_work {
             Some(under_way) if is_own => under_way,
-            _ => died.map_or(0, |_| self.most_under_way(&counted) as u64),
+            _ => died.map_or(0, |_| self.most_under_way([&of_run, &apart]) as u64),
         };
         let under_way = match whose {
             Of::Run if !is_known => under_way,
@@ -218,16 +282,13 @@ impl LookBack<'_> {
             Of::Apart => &mut apart,
             Of::Run | Of::Others => &mut of_run,
         };
-        (0..under_way).for_each(|_| sent.push((at, most_tokens)));
-        let ago = |sent: Vec<(SystemTime, u64)>| {
-            let sent = sent.into_iter();
-            sent.map(|(at, tokens)| (self.ago(at), tokens))
-        };
+        sent.others.push((at, most_tokens, under_way));
+        let ago = |(at, tokens)| (self.ago(at), tokens);
         if !is_known {
-            client.sent_before(&source, ago(of_run));
+            client.sent_before(&source, of_run.requests().map(ago));
         }
         if client.is_sharing() {
-            client.sent_apart(&source, ago(apart));
+            client.sent_apart(&source, apart.requests().map(ago));
         }
         if requests + under_way > 0 {
             let dir = past.dir().display();
@@ -260,16 +321,8 @@ impl LookBack<'_> {
     /// How many requests a command may have had under way when it died: as many as this one may, or as its journal
     /// shows that there were. One that finds out by itself how many are best has at most twice as many as it had
     /// before.
-    fn most_under_way(&self, answers: &[JournaledAnswer]) -> usize {
-        let began = answers.iter().map(|answer| (answer.at - answer.latency, 1));
-        let ended = answers.iter().map(|answer| (answer.at, -1));
-        let mut moments: Vec<(SystemTime, isize)> = began.chain(ended).collect();
-        moments.sort_unstable();
-        let (mut now, mut at_once) = (0, 0);
-        for (_, change) in moments {
-            now += change;
-            at_once = at_once.max(usize::try_from(now).unwrap_or(0));
-        }
+    fn most_under_way(&self, sent: [&Sent; 2]) -> usize {
+        let at_once = most_at_once(sent.iter().flat_map(|sent| &sent.answered));
         let most = self.client.concurrency().max(at_once);
         match self.client.level() {
             Some(first) => first.max(2 * at_once).min(most),
@@ -297,5 +350,32 @@ impl LookBack<'_> {
             None => at,
         };
         SystemTime::now().duration_since(at).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_were_under_way_at_once_as_had_left_and_not_been_answered() {
+        let most = |sent: &[(u64, u64)]| {
+            let answered = sent.iter().map(|(left, at)| Answered {
+                at: at * 1_000,
+                latency_ms: u32::try_from(at - left).unwrap(),
+                tokens: 1,
+            });
+            let answered: Vec<Answered> = answered.collect();
+            most_at_once(answered.iter())
+        };
+        assert_eq!(most(&[]), 0);
+        assert_eq!(most(&[(0, 10)]), 1);
+        assert_eq!(most(&[(5, 15), (0, 10), (9, 11)]), 3);
+        // What was answered makes room for the next one.
+        assert_eq!(most(&[(0, 10), (10, 20), (20, 30)]), 1);
+        assert_eq!(most(&[(0, 40), (10, 20), (20, 30), (30, 50)]), 2);
+        // What took no time was not under way.
+        assert_eq!(most(&[(0, 10), (5, 5), (5, 5), (5, 10)]), 2);
+        assert_eq!(most(&[(3, 3), (3, 3)]), 0);
     }
 }

@@ -287,9 +287,13 @@ pub(crate) fn body_bytes(body: &RawValue) -> Result<Cow<'_, [u8]>, String> {
 /// Reads the answer whose line starts at `offset`.
 pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Entry> {
     let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let line = line_at(file, offset)?;
-    let line = std::str::from_utf8(&line).map_err(|error| damaged(error.to_string()))?;
-    Line::read(line).and_then(Line::into_entry).map_err(damaged)
+    entry(&line_at(file, offset)?).map_err(damaged)
+}
+
+/// The answer of a line without its newline, or what is wrong with it.
+pub(crate) fn entry(line: &[u8]) -> Result<Entry, String> {
+    let line = std::str::from_utf8(line).map_err(|error| error.to_string())?;
+    Line::read(line).and_then(Line::into_entry)
 }
 
 #[cfg(test)]

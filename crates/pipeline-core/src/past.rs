@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,11 +11,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::journal::{self, JournaledAnswer};
+use crate::journal::JournaledAnswer;
 use crate::lock;
 use crate::manifest::{Command, Manifest};
 use crate::siblings;
 use crate::unjournaled::Unjournaled;
+use answers::{BLOCK, Since};
+
+mod answers;
 
 /// The last command that may have sent something, where it ended without saying so. One that only judged again has sent
 /// nothing, and a command for some rows may be such.
@@ -27,8 +29,6 @@ fn at_work(manifest: &Manifest) -> Option<usize> {
     Some(number)
 }
 
-/// One look back reads so much.
-const BLOCK: u64 = 256 * 1024;
 /// The manifest of a run at work is never older than this.
 const CHECKPOINT: Duration = Duration::from_secs(31);
 
@@ -200,42 +200,31 @@ impl<'a> Past<'a> {
         self.died.map(|(number, _)| number)
     }
 
-    /// The answers in the journal that arrived since then, oldest first. One with a time that is still to come by more
-    /// than a [moment](AHEAD) came before the next one that is past, and is given its time; where there is none it stays as
-    /// it is. Reads the end of a file, and so blocks for a moment.
+    /// Hands over the answers in the journal that arrived since then, oldest first. One with a time that is still to
+    /// come by more than a [moment](AHEAD) came before the next one that is past, and is given its time; where there is none
+    /// it stays as it is. Reads the end of a file, and so blocks for a moment; what is handed over is held no longer than
+    /// `each` holds it.
     ///
     /// # Errors
     ///
-    /// When the journal cannot be read. A line that is none is passed over: it is told elsewhere.
-    pub fn answers_since(&self, since: SystemTime) -> io::Result<Vec<JournaledAnswer>> {
+    /// When the journal cannot be read; some of the answers may have been handed over by then. A line that is none is
+    /// passed over: it is told elsewhere.
+    pub fn each_answer_since(
+        &self,
+        since: SystemTime,
+        each: impl FnMut(JournaledAnswer),
+    ) -> io::Result<()> {
         let file = match File::open(self.dir.join("journal.jsonl")) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let length = file.metadata()?.len();
-        let mut offset = begin(&file, length, since)?;
-        let latest = SystemTime::now() + AHEAD;
-        let (mut answers, mut ahead) = (Vec::new(), Vec::new());
-        while offset < length {
-            match journal::read_at(&file, offset).map(|entry| entry.answer) {
-                Ok(answer) if answer.at > latest => ahead.push(answer),
-                Ok(answer) => {
-                    let came_before = ahead.drain(..).map(|before: JournaledAnswer| {
-                        let at = answer.at;
-                        JournaledAnswer { at, ..before }
-                    });
-                    if answer.at >= since {
-                        answers.extend(came_before);
-                        answers.push(answer);
-                    }
-                }
-                Err(_) => {}
-            }
-            offset = next_line(&file, offset, length)?;
-        }
-        answers.append(&mut ahead);
-        Ok(answers)
+        let since = Since {
+            since,
+            latest: SystemTime::now() + AHEAD,
+            block: BLOCK,
+        };
+        since.each(&file, each)
     }
 }
 
@@ -260,42 +249,6 @@ fn other(dir: PathBuf, since: SystemTime) -> Option<OtherRun> {
         past.died = None;
     }
     Some(OtherRun { manifest, past })
-}
-
-/// The start of a line from which on everything since then stands.
-fn begin(file: &File, length: u64, since: SystemTime) -> io::Result<u64> {
-    let mut end = length;
-    while end > 0 {
-        let block = end.saturating_sub(BLOCK);
-        let start = match block {
-            0 => return Ok(0),
-            block => next_line(file, block, length)?,
-        };
-        let is_older = start < length
-            && journal::read_at(file, start).is_ok_and(|entry| entry.answer.at < since);
-        if is_older {
-            return Ok(start);
-        }
-        end = block;
-    }
-    Ok(0)
-}
-
-/// The offset behind the next `\n`.
-fn next_line(file: &File, from: u64, length: u64) -> io::Result<u64> {
-    let mut block = vec![0; 16 * 1024];
-    let mut at = from;
-    while at < length {
-        let read = file.read_at(&mut block, at)?;
-        if read == 0 {
-            break;
-        }
-        if let Some(end) = memchr::memchr(b'\n', &block[..read]) {
-            return Ok(at + end as u64 + 1);
-        }
-        at += read as u64;
-    }
-    Ok(length)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Limits that are set and shown while a run works.
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use data_generation_fault_server::{FaultServer, Latency, Plan};
@@ -182,6 +183,44 @@ fn a_limit_that_is_set_while_a_run_works_counts_what_was_sent_before_also_by_ear
         );
         assert_eq!(server.hits(), sent, "{setting}");
     }
+}
+
+#[test]
+fn answers_of_a_clock_that_was_ahead_are_told_in_the_log_where_a_limit_is_set_while_a_run_works() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let server = Server::start(move |asked| {
+        if asked.nth >= 3 {
+            released.lock().unwrap().recv().unwrap_err();
+        }
+        Answer::good("fine")
+    });
+    let logged = "logging: {dir: logs}";
+    let folder = Folder::asking(&server).file("rows.jsonl", rows(4)).edit(
+        "config.yaml",
+        "logging: {dir: null}",
+        logged,
+    );
+    folder.datagen(["run", "--limit", "3"]).exits(0);
+    let journal = "output/demo/journal.jsonl";
+    let ahead = folder.lines(journal).into_iter().map(|line| {
+        let at = line["at"].as_str().unwrap();
+        (at.to_owned(), "2126-01-01T00:00:00.000Z")
+    });
+    let text = ahead.fold(folder.read(journal), |text, (at, ahead)| {
+        text.replace(&at, ahead)
+    });
+    folder.write(journal, text);
+    let mut run = folder.datagen(["run"]).start();
+    run.until("one more is under way", |_| server.hits() == 4);
+    ctl(&folder, ["set", "limits.requests_per_day=100"]).exits(0);
+    run.until("the log says it", |_| {
+        let name = format!("logs/{}", folder.names("logs")[0]);
+        let says = "3 of the answers that were kept before have times that are still to come";
+        folder.read(&name).contains(says)
+    });
+    drop(release);
+    run.exits(0);
 }
 
 #[test]
