@@ -80,12 +80,12 @@ async fn nothing_leaves_by_a_new_limit_before_it_is_counted_what_was_sent_before
     };
     let look_back = async {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let sent = (0..60).map(|_| (Duration::from_secs(5), 0));
+        let sent = (0..60).map(|_| (Duration::from_secs(15), 0));
         limiter.look_back(1, sent);
         limiter.has_looked_back();
     };
     let (left, ()) = tokio::join!(permit, look_back);
-    assert_eq!(left, 60, "a minute after those");
+    assert!((50..52).contains(&left), "{left} s: a minute after those");
     let what = "the count of what was sent before".to_owned();
     assert_eq!(heard.lock().unwrap()[0], (what, LimitKind::Unknown));
 }
