@@ -34,6 +34,58 @@ pub(crate) enum Repair {
     Cut(u64),
 }
 
+/// How a file of lines ends.
+pub(crate) enum End {
+    Whole,
+    /// The last line is whole JSON and only lacks its newline.
+    WithoutNewline,
+    /// These last bytes are no whole line.
+    Torn(Vec<u8>),
+}
+
+/// How a file of so many bytes ends.
+pub(crate) fn end_of(file: &File, length: u64) -> io::Result<End> {
+    let bytes_from = |start: u64, end: u64| -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes)
+    };
+    let whole = end_of_last_line(file, length)?;
+    if whole < length {
+        let tail = bytes_from(whole, length)?;
+        let is_json = tail.starts_with(b"{")
+            && serde_json::from_slice::<serde::de::IgnoredAny>(&tail).is_ok();
+        return Ok(match is_json {
+            true => End::WithoutNewline,
+            false => End::Torn(tail),
+        });
+    }
+    if whole > 0 {
+        // A power loss can leave NULs in a last line that even has its newline.
+        let last = bytes_from(end_of_last_line(file, whole - 1)?, whole)?;
+        if memchr::memchr(0, &last).is_some() {
+            return Ok(End::Torn(last));
+        }
+    }
+    Ok(End::Whole)
+}
+
+/// The offset after the last `\n` before `end`; 0 where there is none.
+fn end_of_last_line(file: &File, end: u64) -> io::Result<u64> {
+    let mut end = end;
+    let mut block = vec![0; LOOK_BACK as usize];
+    while end > 0 {
+        let start = end.saturating_sub(LOOK_BACK);
+        let piece = &mut block[..(end - start) as usize];
+        file.read_exact_at(piece, start)?;
+        if let Some(at) = memchr::memrchr(b'\n', piece) {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 impl AppendFile {
     /// Opens or makes the file and repairs its end. What an earlier process left in it is durable then: lines
     /// that it did not come to sync will be rested on.
@@ -67,62 +119,23 @@ impl AppendFile {
     }
 
     fn repair(&mut self) -> Result<Repair, Error> {
-        let whole = self
-            .end_of_last_line(self.length)
+        let end = end_of(self.file.file(), self.length)
             .map_err(Error::io("could not read", self.path()))?;
-        let mut keep = whole;
-        if whole < self.length {
-            let mut tail = vec![0; usize::try_from(self.length - whole).unwrap_or(usize::MAX)];
-            self.file
-                .file()
-                .read_exact_at(&mut tail, whole)
-                .map_err(Error::io("could not read", self.path()))?;
-            if tail.starts_with(b"{")
-                && serde_json::from_slice::<serde::de::IgnoredAny>(&tail).is_ok()
-            {
+        let cut = match end {
+            End::Whole => return Ok(Repair::None),
+            End::WithoutNewline => {
                 self.append(b"\n")
                     .map_err(Error::io("could not write", self.path()))?;
                 return Ok(Repair::NewlineAdded);
             }
-        } else if whole > 0 {
-            // A power loss can leave NULs in a last line that even has its newline.
-            let start = self
-                .end_of_last_line(whole - 1)
-                .map_err(Error::io("could not read", self.path()))?;
-            let mut last = vec![0; usize::try_from(whole - start).unwrap_or(usize::MAX)];
-            self.file
-                .file()
-                .read_exact_at(&mut last, start)
-                .map_err(Error::io("could not read", self.path()))?;
-            if memchr::memchr(0, &last).is_some() {
-                keep = start;
-            }
-        }
-        if keep == self.length {
-            return Ok(Repair::None);
-        }
-        let cut = self.length - keep;
+            End::Torn(bytes) => bytes.len() as u64,
+        };
+        let keep = self.length - cut;
         self.file
             .set_length(keep)
             .map_err(Error::io("could not repair", self.path()))?;
         self.length = keep;
         Ok(Repair::Cut(cut))
-    }
-
-    /// The offset after the last `\n` before `end`; 0 where there is none.
-    fn end_of_last_line(&self, end: u64) -> io::Result<u64> {
-        let mut end = end;
-        let mut block = vec![0; LOOK_BACK as usize];
-        while end > 0 {
-            let start = end.saturating_sub(LOOK_BACK);
-            let piece = &mut block[..(end - start) as usize];
-            self.file.file().read_exact_at(piece, start)?;
-            if let Some(at) = memchr::memrchr(b'\n', piece) {
-                return Ok(start + at as u64 + 1);
-            }
-            end = start;
-        }
-        Ok(0)
     }
 
     /// Appends whole lines. Where that fails the file is cut back to where it was, and nothing more can be

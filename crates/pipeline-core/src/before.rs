@@ -14,6 +14,7 @@ use crate::numbers::Rising;
 use crate::row::{Content, RowId};
 use crate::skim::Skim;
 use crate::sweep::sweep;
+use crate::torn;
 
 /// The state of a run folder when a command begins.
 #[derive(Default)]
@@ -178,6 +179,9 @@ pub(crate) fn failed_id(line: &str) -> Result<(RowId, Vec<u64>), String> {
 /// A line of the journal as a whole, or why it is none.
 pub(crate) fn answer(line: &str) -> Result<journal::Line<'_>, String> {
     journal::Line::read(line).map_err(|what| {
+        if torn::is_more_than_one(line.as_bytes()) {
+            return torn::told(line.len());
+        }
         format!(
             "{what}; a run with `--repair` moves the line aside and goes on without that answer"
         )

@@ -10,6 +10,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::event::Batch;
 use crate::line::push_line;
+use crate::torn;
 
 /// The files of a run, opened and with whole ends.
 pub(crate) struct Files {
@@ -39,8 +40,9 @@ impl WriteError {
 }
 
 impl Files {
-    /// Opens or makes them. That they are in the folder is durable once the manifest was written.
+    /// Opens or makes them, and repairs their ends, but for a journal that has more at its end than one torn line. That they are in the folder is durable once the manifest was written.
     pub(crate) fn open(disk: &Disk, dir: &Path) -> Result<Files, Error> {
+        torn::refuse(&dir.join("journal.jsonl"))?;
         let mut repairs = Vec::new();
         let mut open = |name: &str| -> Result<AppendFile, Error> {
             let (file, repair) = AppendFile::open(disk, dir.join(name))?;

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::journal;
 use crate::lock::Lock;
 use crate::numbers::Rising;
+use crate::torn;
 
 /// Copies the journal of one run into another folder: the lines with one of these keys, or all. It is
 /// there as a whole or not at all, and the source is only read.
@@ -22,6 +23,8 @@ pub(crate) fn copy(
 ) -> Result<(), Error> {
     // Nobody may write to it meanwhile.
     let _lock = Lock::take(disk, from)?;
+    // What is no line to a reader would be missing in the copy, and be paid for once more.
+    torn::refuse(&from.join("journal.jsonl")).map_err(of_source(from))?;
     let (mut seq, mut numbers) = (0, Rising::default());
     rewrite_lines(
         disk,

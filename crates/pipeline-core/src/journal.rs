@@ -80,6 +80,10 @@ pub fn call_key(row: RowId, step: &str, provider: &str, request: &[u8]) -> Strin
 
 const VERSION: u32 = 1;
 
+/// What each line begins with. Within one it can only stand in a body that is JSON and says the same: in a string the
+/// quotes are escaped.
+pub(crate) const BEGINNING: &[u8] = b"{\"v\":1,\"seq\":";
+
 /// All of a line but its beginning, `{"v":1,"seq":n`, which the writer puts before it.
 #[derive(Serialize)]
 struct Tail<'a> {
@@ -317,6 +321,21 @@ mod tests {
         let mut out = Vec::new();
         push_numbered(&mut out, 7, &tail(RowId([0xab; 16]), "ask", &answer));
         out
+    }
+
+    #[test]
+    fn a_line_holds_its_beginning_once_whatever_text_it_is_made_of() {
+        for body in [
+            &line(b"<html>")[..],
+            br#"{"text":"{\"v\":1,\"seq\":1,"}"#,
+            br#""{\"v\":1,\"seq\":1,""#,
+        ] {
+            // As text, as it stands in an answer that quotes a journal.
+            let body = [body, b"."].concat();
+            let line = line(&body);
+            let found: Vec<usize> = memchr::memmem::find_iter(&line, BEGINNING).collect();
+            assert_eq!(found, [0], "{}", String::from_utf8_lossy(&line));
+        }
     }
 
     #[test]

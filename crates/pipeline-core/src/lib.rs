@@ -87,6 +87,7 @@ mod stop;
 mod swap;
 mod sweep;
 mod times;
+mod torn;
 mod unjournaled;
 mod work;
 mod writer;

@@ -22,6 +22,7 @@ use crate::rows::{Next, Rows, RowsError};
 use crate::run::Job;
 use crate::source::{Kind, Lasting, RowStream, Source, Where};
 use crate::spool::{self, Spool};
+use crate::torn;
 
 /// A look at rows and folder.
 pub(crate) struct Look<'a> {
@@ -297,8 +298,8 @@ impl Look<'_> {
         self.copy_journal(from, to, Some(keys)).await
     }
 
-    /// Opens the files, repairs their ends and reads what they hold; with `repair`, bad lines are moved aside
-    /// first. Where the run is dropped meanwhile, the lock is held until this is over.
+    /// Opens the files, repairs their ends and reads what they hold; with `repair`, answers that lost their newlines
+    /// get them again and bad lines are moved aside first. Where the run is dropped meanwhile, the lock is held until this is over.
     async fn open(&self, dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
         let (disk, dir, lock) = (
             self.job.disk.clone(),
@@ -306,7 +307,12 @@ impl Look<'_> {
             Arc::clone(&self.lock),
         );
         blocking(move || {
+            let parted = match repair {
+                true => torn::part(&disk, &dir)?,
+                false => None,
+            };
             let mut files = Files::open(&disk, &dir)?;
+            files.repairs.splice(0..0, parted);
             if repair {
                 let moved = repair::repair(&disk, &dir)?;
                 if !moved.is_empty() {

@@ -194,17 +194,29 @@ fn keep(disk: &Disk, dir: &Path, aside: &Path, damaged: &[Damaged]) -> Result<()
 
 /// Replaces the file by its good lines.
 fn take_out(disk: &Disk, dir: &Path, file: &Damaged) -> Result<(), Error> {
-    let hidden = dir.join(format!(".{}.repaired", file.name));
-    let mut good = Beside::create(disk, hidden.clone())?;
-    each(dir, file, |bytes, bad| {
-        if bad.is_some() {
-            return Ok(());
-        }
-        good.write(bytes)?;
-        good.write(b"\n")
-    })?;
-    good.sync()?;
-    let place = dir.join(file.name);
+    replace(disk, dir, file.name, |good| {
+        each(dir, file, |bytes, bad| {
+            if bad.is_some() {
+                return Ok(());
+            }
+            good.write(bytes)?;
+            good.write(b"\n")
+        })
+    })
+}
+
+/// Replaces a file of the folder by what `fill` writes, durably.
+pub(crate) fn replace(
+    disk: &Disk,
+    dir: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut Beside) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let hidden = dir.join(format!(".{name}.repaired"));
+    let mut new = Beside::create(disk, hidden.clone())?;
+    fill(&mut new)?;
+    new.sync()?;
+    let place = dir.join(name);
     disk.rename(&hidden, &place)
         .map_err(Error::io("could not write", &place))?;
     disk.sync_folder(dir)

@@ -16,6 +16,7 @@ use crate::record::Usage;
 use crate::row::RowId;
 use crate::scan::{Scan, damaged};
 use crate::swap;
+use crate::torn;
 
 /// What a run folder holds, as its files say at this moment.
 #[derive(Debug, Clone)]
@@ -245,6 +246,14 @@ impl Look {
                 Ok(()) => {}
                 // Half a line at the end is being written, or was when the machine stopped.
                 Err(_) if !line.ended && self.holder.is_some() => {}
+                Err(_)
+                    if !line.ended
+                        && torn::is_more_than_one(line.bytes)
+                        && path.ends_with("journal.jsonl") =>
+                {
+                    let what = torn::told(line.bytes.len());
+                    self.damaged(&damaged(path, line.number, what));
+                }
                 Err(_) if !line.ended => self.damage.torn.push(path.to_owned()),
                 Err(what) => self.damaged(&damaged(path, line.number, what)),
             }

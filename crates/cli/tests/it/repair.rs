@@ -281,3 +281,111 @@ fn an_answer_that_stands_twice_is_damage() {
     assert_eq!(folder.read(JOURNAL), journal);
     assert_eq!(aside(&folder), [("journal.jsonl".to_owned(), 9)]);
 }
+
+/// As an editor may leave the ends of the lines: all of another kind, or the last ones gone.
+fn without_newlines(journal: &str, lost: usize) -> String {
+    let lines: Vec<&str> = journal.lines().collect();
+    let (kept, last) = lines.split_at(lines.len() - lost);
+    let kept: String = kept.iter().map(|line| format!("{line}\n")).collect();
+    kept + &last.concat()
+}
+
+#[test]
+fn answers_that_have_lost_their_newlines_are_refused_and_never_cut_off_and_repaired_without_a_request()
+ {
+    let server = tagging();
+    let folder = made(&server);
+    let journal = folder.read(JOURNAL);
+    for (harmed, line) in [
+        (journal.replace('\n', "\r"), 1),
+        (without_newlines(&journal, 3), 6),
+        (without_newlines(&journal, 8), 1),
+        (without_newlines(&journal, 3) + "\n", 6),
+    ] {
+        folder.write(JOURNAL, &harmed);
+        folder.write(RESULT, "");
+        let place = format!("error: output/demo/journal.jsonl:{line}: holds more than one line");
+        let refused = folder.datagen(["run", "--extract", "tag:t"]).exits(2);
+        assert!(refused.stderr.starts_with(&place), "{}", refused.stderr);
+        let extract = ["extract", "--run", "output/demo", "--extract", "tag:t"];
+        let refused = folder.datagen(extract).exits(2);
+        assert!(refused.stderr.contains(&place[7..]), "{}", refused.stderr);
+        let fork = ["run", "--fork", "drafts", "--extract", "tag:t"];
+        let refused = folder.datagen(fork).exits(2);
+        let source = format!("cannot be forked: output/demo/journal.jsonl:{line}: ");
+        assert!(refused.stderr.contains(&source), "{}", refused.stderr);
+        let status = folder.datagen(["status", "--run", "output/demo"]).exits(0);
+        assert!(status.stdout.contains(&place[7..]), "{}", status.shown());
+        assert!(status.stdout.contains("--repair"), "{}", status.shown());
+        assert_eq!(folder.read(JOURNAL), harmed, "refused and left");
+        assert!(!folder.exists("output/drafts"));
+
+        let summary = folder.datagen(REPAIR).exits(0).summary();
+        assert_eq!(
+            (&summary["ok"], &summary["requests"]),
+            (&json!(8), &json!(0))
+        );
+        assert_eq!(folder.read(JOURNAL), journal, "byte for byte");
+    }
+    assert_eq!(aside(&folder), []);
+    assert_eq!(server.hits(), 8);
+    let harmed = without_newlines(&journal, 3);
+    folder.write(JOURNAL, &harmed);
+    let refused = folder.datagen(["run", "--extract", "tag:t"]).exits(2);
+    // How long a line is depends on how long its answer took.
+    let bytes = harmed.lines().last().unwrap().len().to_string();
+    let told = refused.stderr.replace(&bytes, "[BYTES]");
+    assert_snapshot!(told, @"error: output/demo/journal.jsonl:6: holds more than one line of a journal in [BYTES] bytes, so newlines are missing, as when an editor has changed the line ends; a run with `--repair` gives each answer its own line again and moves aside what is none");
+    let ended = folder.datagen(REPAIR).exits(0);
+    let told = ended.stderr.lines().next().unwrap();
+    assert_snapshot!(told, @"warning: journal.jsonl: line 6 had lost its newlines and is 3 lines now");
+}
+
+#[test]
+fn of_answers_without_newlines_the_whole_ones_are_kept_and_half_ones_go_aside() {
+    let server = tagging();
+    let folder = made(&server);
+    let lines = folder.read(JOURNAL);
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines[2] = &lines[2][..60];
+    lines[7] = &lines[7][..100];
+    folder.write(JOURNAL, lines.join("\r"));
+    folder.write(RESULT, "");
+    folder.datagen(["run", "--extract", "tag:t"]).exits(2);
+    let summary = folder.datagen(REPAIR).exits(0).summary();
+    assert_eq!(
+        (&summary["ok"], &summary["requests"]),
+        (&json!(8), &json!(2))
+    );
+    let expected = [3, 8].map(|line| ("journal.jsonl".to_owned(), line));
+    assert_eq!(aside(&folder), expected);
+    let kept = folder.read(JOURNAL);
+    for line in [0, 1, 3, 4, 5, 6] {
+        assert_eq!(kept.matches(lines[line]).count(), 1, "{}", lines[line]);
+    }
+    let names = folder.names("output/demo");
+    let moved = names.iter().find(|name| name.starts_with(".damaged-"));
+    let moved = folder.lines(&format!("output/demo/{}", moved.unwrap()));
+    assert_eq!(
+        (&moved[0]["text"], &moved[1]["text"]),
+        (&json!(lines[2]), &json!(lines[7]))
+    );
+}
+
+#[test]
+fn a_torn_end_of_one_line_is_cut_off_and_told() {
+    let server = tagging();
+    let folder = made(&server);
+    let journal = folder.read(JOURNAL);
+    for torn in [&journal[..100], "{", "\0\0\0\0", "{\"v\":1,\0\0"] {
+        folder.write(JOURNAL, format!("{journal}{torn}"));
+        let ended = folder.datagen(["run", "--extract", "tag:t"]).exits(0);
+        let told = format!(
+            "journal.jsonl: {} bytes of a torn last line were cut off",
+            torn.len()
+        );
+        assert!(ended.stderr.contains(&told), "{}", ended.stderr);
+        assert_eq!(folder.read(JOURNAL), journal);
+    }
+    assert_eq!(server.hits(), 8);
+}
