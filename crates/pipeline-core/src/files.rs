@@ -40,7 +40,8 @@ impl WriteError {
 }
 
 impl Files {
-    /// Opens or makes them, and repairs their ends, but for a journal that has more at its end than one torn line. That they are in the folder is durable once the manifest was written.
+    /// Opens or makes them, and repairs their ends, but for a journal that has more at its end than one torn line. That
+    /// they are in the folder is durable once the manifest was written.
     pub(crate) fn open(disk: &Disk, dir: &Path) -> Result<Files, Error> {
         torn::refuse(&dir.join("journal.jsonl"))?;
         let mut repairs = Vec::new();

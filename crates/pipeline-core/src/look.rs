@@ -299,7 +299,8 @@ impl Look<'_> {
     }
 
     /// Opens the files, repairs their ends and reads what they hold; with `repair`, answers that lost their newlines
-    /// get them again and bad lines are moved aside first. Where the run is dropped meanwhile, the lock is held until this is over.
+    /// get them again and bad lines are moved aside first. Where the run is dropped meanwhile, the lock is held until
+    /// this is over.
     async fn open(&self, dir: &Path, repair: bool) -> Result<(Files, Before), Error> {
         let (disk, dir, lock) = (
             self.job.disk.clone(),
